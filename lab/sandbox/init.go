@@ -1,0 +1,72 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// workParent is where the sandbox mounts a file system of its own: it has an
+// ipc namespace of its own, so the machine's shared memory is not of use in it.
+const workParent = "/dev/shm"
+
+// Guard ends this process, and with it everything in its sandbox, as soon as
+// the parent is gone. Call it first in main; outside a sandbox it does
+// nothing.
+func Guard() {
+	if !Inside() {
+		return
+	}
+	handed, _ = strconv.Atoi(os.Getenv(marker))
+	os.Unsetenv(marker)
+	pipe := os.NewFile(pipeFD, "parent")
+	unix.CloseOnExec(pipeFD)
+	go func() {
+		pipe.Read(make([]byte, 1)) // nothing is ever written
+		os.Exit(128 + int(unix.SIGKILL))
+	}()
+}
+
+// handed is how many files the parent handed on.
+var handed int
+
+// Files returns what the parent handed on.
+func Files() []*os.File {
+	files := make([]*os.File, handed)
+	for i := range files {
+		unix.CloseOnExec(pipeFD + 1 + i)
+		files[i] = os.NewFile(uintptr(pipeFD+1+i), "handed on")
+	}
+	return files
+}
+
+// Setup makes the sandbox's own view of the system: a proc of its own pids,
+// and a file system in memory whose root it returns. Files in it are gone with
+// the sandbox.
+func Setup() (dir string, err error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return "", fmt.Errorf("sandbox: make mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return "", fmt.Errorf("sandbox: mount proc: %w", err)
+	}
+	if err := unix.Mount("tmpfs", workParent, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil {
+		return "", fmt.Errorf("sandbox: mount tmpfs on %s: %w", workParent, err)
+	}
+	dir, err = os.MkdirTemp(workParent, "gauntlet-")
+	if err != nil {
+		return "", fmt.Errorf("sandbox: %w", err)
+	}
+	return dir, nil
+}
+
+// BindFile puts the file from in the place of the existing file at, in this
+// sandbox only.
+func BindFile(from, at string) error {
+	if err := unix.Mount(from, at, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("sandbox: bind %s on %s: %w", from, at, err)
+	}
+	return nil
+}

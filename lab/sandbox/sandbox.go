@@ -1,0 +1,148 @@
+// Package sandbox puts a process into namespaces of its own: user, pid, net,
+// mount and ipc. Everything that Gauntlet makes is made in there, so that
+// nothing touches the machine's own network and all of it vanishes with the
+// process, however that dies.
+//
+//	gauntlet (parent)                the caller's namespaces
+//	   │  clone, pipe held open
+//	   └─ gauntlet (init, pid 1)     the sandbox: labs, boxes, nodes
+//	         └─ nodes, commands      die with their init
+//
+// Two things end the init when its parent is gone: a parent-death signal, and
+// end of file on a pipe whose write end only the parent holds. The signal
+// alone is not enough, because the parent can die before the child has asked
+// for it.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// marker is the environment variable by which the sandbox's init knows itself;
+// its value is the number of descriptors that it was handed after the pipe.
+const marker = "GAUNTLET_SANDBOX"
+
+// pipeFD is the read end of the pipe in the init; what the parent hands on
+// follows it.
+const pipeFD = 3
+
+// Unavailable says that this user can't make the namespaces, and what to do.
+type Unavailable struct{ Cause error }
+
+func (u *Unavailable) Error() string {
+	return fmt.Sprintf("this machine does not let you make user namespaces (%v): "+
+		"run gauntlet as root, or see `gauntlet doctor` for the setting that forbids it", u.Cause)
+}
+
+func (u *Unavailable) Unwrap() error { return u.Cause }
+
+// inside is decided once, since what the init starts must not inherit the mark.
+var inside = os.Getenv(marker) != "" && os.Getpid() == 1
+
+// Inside reports whether this process is the init of a sandbox.
+func Inside() bool { return inside }
+
+// Run starts this executable again with the same arguments in a sandbox, waits
+// for it, and returns its exit status (128 plus the signal's number if it was
+// killed). Files are handed to it; [Files] returns them there. Interrupts and
+// terminations are passed on.
+func Run(ctx context.Context, files ...*os.File) (int, error) {
+	// The parent-death signal is tied to the thread that forks.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, fmt.Errorf("sandbox: %w", err)
+	}
+	defer w.Close()
+
+	cmd := command(ctx, r, files)
+	err = cmd.Start()
+	if err != nil && os.Geteuid() == 0 {
+		// Root needs no user namespace to make the others.
+		cmd = command(ctx, r, files)
+		withoutUser(cmd.SysProcAttr)
+		err = cmd.Start()
+	}
+	r.Close()
+	if err != nil {
+		return 0, &Unavailable{Cause: err}
+	}
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	defer signal.Stop(signals)
+	waited := make(chan error, 1)
+	go func() { waited <- cmd.Wait() }()
+	for {
+		select {
+		case s := <-signals:
+			// A terminal's interrupt reaches the whole foreground group, the
+			// init included.
+			if fromTerminal := s == unix.SIGINT || s == unix.SIGQUIT; !fromTerminal || !inForeground() {
+				cmd.Process.Signal(s)
+			}
+		case err := <-waited:
+			return status(cmd.ProcessState, err)
+		}
+	}
+}
+
+func command(ctx context.Context, pipe *os.File, files []*os.File) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = os.Args
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, len(files)))
+	cmd.ExtraFiles = append([]*os.File{pipe}, files...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC,
+		Pdeathsig:  unix.SIGKILL,
+	}
+	if os.Geteuid() == 0 {
+		all := []syscall.SysProcIDMap{{Size: 1<<32 - 1}}
+		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = all, all
+		cmd.SysProcAttr.GidMappingsEnableSetgroups = true
+	} else {
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+	}
+	return cmd
+}
+
+func withoutUser(a *syscall.SysProcAttr) {
+	a.Cloneflags &^= unix.CLONE_NEWUSER
+	a.UidMappings, a.GidMappings, a.GidMappingsEnableSetgroups = nil, nil, false
+}
+
+// inForeground reports whether this process is in the foreground group of its
+// terminal.
+func inForeground() bool {
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	defer tty.Close()
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+func status(state *os.ProcessState, err error) (int, error) {
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return 0, fmt.Errorf("sandbox: %w", err)
+	}
+	if w, ok := state.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		return 128 + int(w.Signal()), nil
+	}
+	return state.ExitCode(), nil
+}
