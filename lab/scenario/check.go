@@ -1,0 +1,313 @@
+package scenario
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"gauntlet/middlebox"
+	"gauntlet/topo"
+)
+
+// DefaultProfile is that of the seed.
+const DefaultProfile = "nec2006"
+
+// Roles of the reference overlay's nodes.
+var roles = []string{"login", "update", "supernode", "client"}
+
+var (
+	paths      = []string{"direct", "reversed", "punched", "relayed", "failed"}
+	transports = []string{"udp", "tcp"}
+	mappings   = []string{"none", "endpoint-independent", "address-dependent", "address-and-port-dependent"}
+	profiles   = []string{"nec2006", "baset2004"}
+)
+
+// checker reports mistakes of meaning at the places of the file.
+type checker struct {
+	*decoder
+	root *yaml.Node
+	s    *Scenario
+}
+
+func (d *decoder) check(root *yaml.Node, s *Scenario) {
+	c := &checker{decoder: d, root: root, s: s}
+	if len(s.Topology.Hosts) == 0 && len(d.mistakes) == 0 {
+		c.at([]string{"topology"}, "no hosts; expected topology: {hosts: {NAME: {}}}")
+	}
+	c.word([]string{"profile"}, s.Profile, profiles)
+	c.topology()
+	c.nodes()
+	c.steps()
+}
+
+func (c *checker) at(path []string, format string, args ...any) {
+	c.wrong(at(c.root, path...), format, args...)
+}
+
+// word checks that a value, unless empty, is one of a few.
+func (c *checker) word(path []string, value string, words []string) {
+	if value != "" && !slices.Contains(words, value) {
+		c.at(path, "%q; expected %s", value, list(words))
+	}
+}
+
+func under(path []string, more ...string) []string { return append(slices.Clone(path), more...) }
+
+func (c *checker) topology() {
+	for _, e := range c.s.Topology.Middleboxes {
+		c.behaviour([]string{"topology", "middleboxes", e.Name}, e.Value.Preset, e.Value.Overrides)
+		if e.Value.Preset == "" && e.Value.Mapping == nil && e.Value.Filtering == nil && len(e.Value.Block)+len(e.Value.Deny) == 0 {
+			c.at([]string{"topology", "middleboxes", e.Name}, "a middlebox without behaviour; expected a preset (%s) or a mapping and a filtering", list(middlebox.Presets()))
+		}
+	}
+	for _, p := range topo.Check(c.s.Topology.Description()) {
+		c.at(under([]string{"topology"}, p.Path...), "%s", p.Message)
+	}
+}
+
+// behaviour checks a preset with what is set over it.
+func (c *checker) behaviour(path []string, preset string, o Overrides) {
+	if preset != "" {
+		if _, ok := middlebox.Preset(preset); !ok {
+			c.at(under(path, "preset"), "unknown preset %q; expected %s", preset, list(middlebox.Presets()))
+			return
+		}
+	}
+	for i, text := range o.Deny {
+		d, err := middlebox.ParseDeny(text)
+		if err != nil {
+			c.at(under(path, "deny", strconv.Itoa(i)), "%v", err)
+		} else if _, ok := c.s.Topology.Hosts.Get(d.Host); !ok {
+			c.at(under(path, "deny", strconv.Itoa(i)), "unknown host %q; expected %s", d.Host, c.hosts())
+		}
+	}
+	b, err := Behaviour(preset, o)
+	if err != nil {
+		return // said above
+	}
+	for _, err := range b.Validate() {
+		c.at(path, "%v", err)
+	}
+	for _, d := range b.Deny {
+		if _, ok := c.s.Topology.Hosts.Get(d.Host); !ok && len(o.Deny) == 0 {
+			c.at(under(path, "preset"), "preset %s denies the host %q, which does not exist; expected a host of that name", preset, d.Host)
+		}
+	}
+}
+
+func (c *checker) hosts() string {
+	names := c.s.Topology.Hosts.Names()
+	if len(names) > 20 {
+		names = append(names[:20:20], "…")
+	}
+	return list(names)
+}
+
+func (c *checker) nodes() {
+	for _, e := range c.s.Nodes {
+		path := []string{"nodes", e.Name}
+		if _, ok := c.s.Topology.Hosts.Get(e.Name); !ok {
+			c.at(path, "node %q has no host of its name; expected one of %s", e.Name, c.hosts())
+		}
+		switch {
+		case len(e.Value.Exec) > 0:
+		case e.Value.Role == "":
+			c.at(path, "node %q does nothing; expected a role (%s) or exec: [COMMAND, …]", e.Name, list(roles))
+		default:
+			c.word(under(path, "role"), e.Value.Role, roles)
+		}
+	}
+	if len(c.s.Steps) > 0 && len(c.s.Nodes) == 0 {
+		c.at([]string{"steps"}, "steps without nodes; expected nodes: {NAME: {role: ROLE}}")
+	}
+	if len(c.s.Nodes) > 0 && len(c.s.Steps) == 0 {
+		c.at([]string{"nodes"}, "nodes without steps; expected steps: [- login: [NAME, …]]")
+	}
+}
+
+func (c *checker) steps() {
+	for i := range c.s.Steps {
+		st := &c.s.Steps[i]
+		path := []string{"steps", strconv.Itoa(i)}
+		kinds := st.kinds()
+		if len(kinds) != 1 {
+			c.at(path, "a step does one thing; expected exactly one of %s, found %d", list(actions), len(kinds))
+			continue
+		}
+		c.action(under(path, kinds[0]), st)
+		c.expect(path, kinds[0], st)
+	}
+}
+
+// actions are the keys by which a step says what it does.
+var actions = []string{"login", "search", "presence", "call", "conference", "exchange", "change"}
+
+func (st *Step) kinds() []string {
+	var kinds []string
+	for i, set := range []bool{st.Login != nil, st.Search != nil, st.Presence != nil, st.Call != nil, st.Conference != nil, st.Exchange != nil, st.Change != nil} {
+		if set {
+			kinds = append(kinds, actions[i])
+		}
+	}
+	return kinds
+}
+
+func (c *checker) action(path []string, st *Step) {
+	switch {
+	case st.Login != nil:
+		for i, name := range st.Login {
+			c.client(under(path, strconv.Itoa(i)), name)
+		}
+		if n := len(c.s.Holding("login")); n != 1 {
+			c.at(path, "login needs exactly one node of role login; found %d", n)
+		}
+	case st.Search != nil:
+		c.pair(path, *st.Search)
+	case st.Presence != nil:
+		c.pair(path, *st.Presence)
+	case st.Call != nil:
+		c.pair(path, Pair{st.Call.Caller, st.Call.Callee})
+	case st.Exchange != nil:
+		c.pair(path, Pair{st.Exchange.Caller, st.Exchange.Callee})
+		if st.Exchange.Function == "" {
+			c.at(path, "exchange without a function; expected the name of a method of the node")
+		}
+	case st.Conference != nil:
+		c.client(under(path, "starter"), st.Conference.Starter)
+		for i, name := range st.Conference.Members {
+			c.client(under(path, "members", strconv.Itoa(i)), name)
+		}
+	case st.Change != nil:
+		if _, ok := c.s.Topology.Middleboxes.Get(st.Change.Box); !ok {
+			c.at(under(path, "box"), "unknown middlebox %q; expected %s", st.Change.Box, list(c.s.Topology.Middleboxes.Names()))
+		}
+		if st.Change.Addresses != nil {
+			c.at(under(path, "addresses"), "the number of external addresses can't change while the lab runs")
+		}
+		c.behaviour(path, st.Change.Preset, st.Change.Overrides)
+	}
+}
+
+func (c *checker) pair(path []string, p Pair) {
+	c.client(under(path, "caller"), p.Caller)
+	c.client(under(path, "callee"), p.Callee)
+	if p.Caller != "" && p.Caller == p.Callee {
+		c.at(under(path, "callee"), "caller and callee are both %q; expected two clients", p.Caller)
+	}
+}
+
+func (c *checker) client(path []string, name string) {
+	n, ok := c.s.Nodes.Get(name)
+	if !ok || len(n.Exec) == 0 && n.Role != "client" {
+		names := c.s.Holding("client")
+		for _, e := range c.s.Nodes {
+			if len(e.Value.Exec) > 0 {
+				names = append(names, e.Name)
+			}
+		}
+		c.at(path, "unknown client %q; expected %s", name, list(names))
+	}
+}
+
+func (c *checker) expect(path []string, kind string, st *Step) {
+	if kind == "change" {
+		if st.Expect != nil {
+			c.at(under(path, "expect"), "nothing can be expected of a change")
+		}
+		return
+	}
+	e := st.Expect
+	if e == nil {
+		c.at(path, "step %s expects nothing; expected expect: {path: %s}", kind, strings.Join(paths, "|"))
+		return
+	}
+	path = under(path, "expect")
+	if kind == "call" {
+		if e.Signalling == nil || e.Media == nil {
+			c.at(path, "a call is judged in two parts; expected signalling: {path: …} and media: {path: …}")
+		}
+		if e.Path != "" || len(e.Flows) > 0 || e.Transport != "" || e.Hops != nil || e.Relays != nil || e.Carrying != nil {
+			c.at(path, "a call's path belongs under signalling or media")
+		}
+	} else {
+		if e.Signalling != nil || e.Media != nil {
+			c.at(path, "signalling and media are parts of a call, not of %s", kind)
+		}
+		if e.Path == "" {
+			c.at(path, "no path expected; expected path: %s", strings.Join(paths, "|"))
+		}
+	}
+	if e.Middlebox != nil {
+		if kind != "login" {
+			c.at(under(path, "middlebox"), "a client finds its middlebox at login, not at %s", kind)
+		}
+		c.word(under(path, "middlebox", "mapping"), e.Middlebox.Mapping, mappings)
+		c.word(under(path, "middlebox", "filtering"), e.Middlebox.Filtering, mappings[1:])
+	}
+	c.word(under(path, "path"), e.Path, paths)
+	c.word(under(path, "transport"), e.Transport, transports)
+	for part, x := range map[string]*Expect{"signalling": {}, "media": {}} {
+		switch part {
+		case "signalling":
+			if e.Signalling == nil {
+				continue
+			}
+			x.Expectation = *e.Signalling
+		case "media":
+			if e.Media == nil {
+				continue
+			}
+			x.Expectation = *e.Media
+		}
+		if x.Path == "" {
+			c.at(under(path, part), "no path expected; expected path: %s", strings.Join(paths, "|"))
+		}
+		c.word(under(path, part, "path"), x.Path, paths)
+		c.word(under(path, part, "transport"), x.Transport, transports)
+	}
+}
+
+// Holding returns the names of the nodes that have a role.
+func (s *Scenario) Holding(role string) []string {
+	var names []string
+	for _, e := range s.Nodes {
+		if e.Value.Role == role {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// Kind is what the step does: login, search, …
+func (st *Step) Kind() string { return st.kinds()[0] }
+
+// Claimed returns the claims of a step: its own, or the file's.
+func (s *Scenario) Claimed(st *Step) []string {
+	if st.Claims != nil {
+		return st.Claims
+	}
+	return s.Claims
+}
+
+// AllClaims returns the claims of the file and its steps, each once, in order.
+func (s *Scenario) AllClaims() []string {
+	var all []string
+	for _, c := range s.Claims {
+		if !slices.Contains(all, c) {
+			all = append(all, c)
+		}
+	}
+	for i := range s.Steps {
+		for _, c := range s.Steps[i].Claims {
+			if !slices.Contains(all, c) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+var _ = fmt.Sprint
