@@ -1,0 +1,192 @@
+// Package internet stands a scenario's topology up: namespaces and links from
+// its plan, and in every box the rules of its behaviour.
+package internet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"gauntlet/lab/evidence"
+	"gauntlet/lab/scenario"
+	"gauntlet/middlebox"
+	"gauntlet/topo"
+	"gauntlet/topo/ns"
+)
+
+// LogGroup is the NFLOG group of every box's drops; each box has a namespace,
+// and so a set of groups, of its own.
+const LogGroup = 1
+
+// Internet is a topology that stands.
+type Internet struct {
+	Plan *topo.Plan
+
+	network *topo.Network
+	boxes   map[string]*box
+	changes []evidence.Change
+}
+
+type box struct {
+	topo.Box
+	behaviour middlebox.Behaviour
+}
+
+// Up builds the topology of a scenario and loads the rules of its boxes. What
+// was made so far is undone where it fails.
+func Up(ctx context.Context, t scenario.Topology) (_ *Internet, err error) {
+	plan, err := topo.NewPlan(t.Description())
+	if err != nil {
+		return nil, err
+	}
+	i := &Internet{Plan: plan, boxes: map[string]*box{}}
+	if i.network, err = topo.Build(ctx, plan); err != nil {
+		return nil, fmt.Errorf("build the topology: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, i.network.Close())
+		}
+	}()
+	var load errgroup.Group
+	load.SetLimit(4)
+	for _, planned := range plan.Boxes {
+		described, _ := t.Middleboxes.Get(planned.Name)
+		behaviour, err := described.Behaviour()
+		if err != nil {
+			return nil, fmt.Errorf("middlebox %s: %w", planned.Name, err)
+		}
+		b := &box{Box: planned, behaviour: behaviour}
+		i.boxes[planned.Name] = b
+		i.changes = append(i.changes, change(time.Time{}, b, described.Label()))
+		load.Go(func() error { return i.load(b) })
+	}
+	if err := load.Wait(); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+func change(at time.Time, b *box, label string) evidence.Change {
+	return evidence.Change{
+		Time: at, Box: b.Name, Label: label,
+		Translates: b.behaviour.Mapping != "",
+		Filtering:  evidence.Filtering(b.behaviour.Filtering),
+	}
+}
+
+func (i *Internet) load(b *box) error {
+	denied := map[string][]netip.Addr{}
+	for _, d := range b.behaviour.Deny {
+		if h, ok := i.Plan.Host(d.Host); ok {
+			denied[d.Host] = h.Addrs
+		}
+	}
+	rules, err := middlebox.Rules(middlebox.Box{
+		Name: b.Name, Behaviour: b.behaviour,
+		WAN: "wan", LAN: "lan",
+		WANAddrs: b.WAN, LANPrefix: b.LAN,
+		Denied: denied, LogGroup: LogGroup,
+	})
+	if err != nil {
+		return fmt.Errorf("middlebox %s: %w", b.Name, err)
+	}
+	if err := middlebox.Load(i.network.Namespace(b.Name), rules); err != nil {
+		return fmt.Errorf("middlebox %s: %w", b.Name, err)
+	}
+	return nil
+}
+
+// Change makes a box behave differently from now on. A box that translates
+// goes on doing so where the new behaviour has no mapping of its own: its LAN
+// keeps its addresses.
+func (i *Internet) Change(name string, to middlebox.Behaviour, label string) error {
+	b, ok := i.boxes[name]
+	if !ok {
+		return fmt.Errorf("change: unknown middlebox %q", name)
+	}
+	before := b.behaviour
+	b.behaviour = before.ChangedTo(to)
+	if err := i.load(b); err != nil {
+		b.behaviour = before
+		return err
+	}
+	i.changes = append(i.changes, change(time.Now(), b, label))
+	return nil
+}
+
+// Label names the boxes that a host is behind, innermost first, as results
+// show them: "symmetric", "symmetric behind cgnat", "none".
+func (i *Internet) Label(host string) string {
+	label := ""
+	for _, name := range i.Plan.Chain(host) {
+		now := ""
+		for _, c := range i.changes {
+			if c.Box == name {
+				now = c.Label
+			}
+		}
+		if label != "" {
+			label += " behind "
+		}
+		label += now
+	}
+	if label == "" {
+		return "none"
+	}
+	return label
+}
+
+// World describes the internet to those who read the evidence. roles gives the
+// roles of the nodes on a host.
+func (i *Internet) World(roles func(host string) []string) evidence.World {
+	w := evidence.World{Behaviours: i.changes}
+	for _, h := range i.Plan.Hosts {
+		w.Hosts = append(w.Hosts, evidence.Host{Name: h.Name, Addresses: h.Addrs, Behind: h.Behind, Roles: roles(h.Name)})
+	}
+	for _, b := range i.Plan.Boxes {
+		w.Boxes = append(w.Boxes, evidence.Box{Name: b.Name, Behind: b.Behind, WAN: b.WAN, LAN: b.LAN})
+	}
+	return w
+}
+
+// Namespace is that of a host or box, nil if there is none of that name.
+func (i *Internet) Namespace(name string) *ns.Handle { return i.network.Namespace(name) }
+
+// Interfaces are those at which a host's or box's packets are captured.
+func (i *Internet) Interfaces(name string) []string { return i.network.Interfaces(name) }
+
+// Missing says what this kernel lacks of what the topology asks for.
+func (i *Internet) Missing() []string { return i.network.Missing() }
+
+// Names are those of all hosts, then of all boxes.
+func (i *Internet) Names() []string {
+	var names []string
+	for _, h := range i.Plan.Hosts {
+		names = append(names, h.Name)
+	}
+	for _, b := range i.Plan.Boxes {
+		names = append(names, b.Name)
+	}
+	return names
+}
+
+// HostsFile is what /etc/hosts would hold: the first address of every host,
+// and the inner address of every box.
+func (i *Internet) HostsFile() string {
+	text := "127.0.0.1 localhost\n"
+	for _, h := range i.Plan.Hosts {
+		text += fmt.Sprintf("%s %s\n", h.Addrs[0], h.Name)
+	}
+	for _, b := range i.Plan.Boxes {
+		text += fmt.Sprintf("%s %s\n", b.LANAddr, b.Name)
+	}
+	return text
+}
+
+// Close gives the internet up.
+func (i *Internet) Close() error { return i.network.Close() }
