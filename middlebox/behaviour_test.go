@@ -1,0 +1,118 @@
+package middlebox
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPresetsAreValidAndInOrder(t *testing.T) {
+	want := []string{
+		"open", "full-cone", "restricted-cone", "port-restricted", "symmetric", "confirming-router",
+		"stateful-firewall", "udp-blocked", "login-blocked", "tcp-blocked",
+	}
+	if got := Presets(); !slices.Equal(got, want) {
+		t.Errorf("presets %v, want %v", got, want)
+	}
+	for _, name := range want {
+		b, ok := Preset(name)
+		if !ok {
+			t.Fatalf("no preset %s", name)
+		}
+		if errs := b.Validate(); len(errs) != 0 {
+			t.Errorf("%s: %v", name, errs)
+		}
+	}
+	if _, ok := Preset("no-such"); ok {
+		t.Error("a preset that isn't there")
+	}
+	// A preset that a caller got is the caller's own.
+	b, _ := Preset("udp-blocked")
+	b.Block[0] = TCP
+	if again, _ := Preset("udp-blocked"); again.Block[0] != UDP {
+		t.Error("a caller changed the preset")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	eim := Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent}
+	apdm := Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent}
+	cases := []struct {
+		b    Behaviour
+		want []string // how each error begins
+	}{
+		{Behaviour{}, nil},
+		{with(eim, func(b *Behaviour) { b.UDPTimeout = 20 * time.Second; b.Unsolicited = RejectUnsolicited }), nil},
+		{with(apdm, func(b *Behaviour) { b.Pool = ArbitraryPool; b.Ports = RandomPorts }), nil},
+		{Behaviour{Filtering: FilterAddressDependent, Unsolicited: DropUnsolicited, Block: []Protocol{UDP, TCP}}, nil},
+		{Behaviour{Mapping: "cone", Filtering: "some", Ports: "any", Unsolicited: "shout", Refresh: "never", Pool: "deep", UDPTimeout: -1}, []string{
+			`mapping: "cone"; expected one of endpoint-independent,`, `filtering: "some"`, `ports: "any"`, `unsolicited: "shout"`, `refresh: "never"`, `pool: "deep"`, "udp_timeout: -1ns",
+		}},
+		{Behaviour{UDPTimeout: 1500 * time.Millisecond}, []string{"udp_timeout: 1.5s; expected whole seconds"}},
+		{Behaviour{Block: []Protocol{UDP, "sctp", UDP}}, []string{`block: "sctp"; expected udp or tcp`, "block: udp twice"}},
+		{Behaviour{Deny: []Deny{{Host: "a"}, {Host: "a"}, {Host: "b", Port: 80}, {}}}, []string{"deny: a twice", `deny: "b:80"`, `deny: ""`}},
+		{Behaviour{Ports: RandomPorts, Pool: PairedPool, Refresh: RefreshBoth, Hairpin: true, Unsolicited: ConfirmUnsolicited}, []string{
+			"ports: random without mapping", "pool: paired without mapping", "refresh: both without mapping", "hairpin: true without mapping",
+			"unsolicited: confirm without mapping", "unsolicited: confirm with filtering: endpoint-independent",
+		}},
+		{with(eim, func(b *Behaviour) {
+			b.Ports, b.Pool, b.Hairpin, b.Refresh = RandomPorts, ArbitraryPool, true, RefreshOutbound
+		}), []string{"ports: random with mapping: endpoint-independent", "pool: arbitrary with mapping", "hairpin: true is not offered yet", "refresh: outbound is not offered yet"}},
+		{with(apdm, func(b *Behaviour) { b.Ports, b.Filtering = SequentialPorts, FilterEndpointIndependent }), []string{
+			"ports: sequential with mapping: address-and-port-dependent", "filtering: endpoint-independent with mapping: address-and-port-dependent",
+		}},
+		{Behaviour{Mapping: MapAddressDependent}, []string{"mapping: address-dependent is not offered yet"}},
+	}
+	for _, c := range cases {
+		errs := c.b.Validate()
+		ok := len(errs) == len(c.want)
+		for i := 0; ok && i < len(errs); i++ {
+			ok = strings.HasPrefix(errs[i].Error(), c.want[i])
+		}
+		if !ok {
+			t.Errorf("%+v:\n%v\nwant errors that begin with %q", c.b, errors.Join(errs...), c.want)
+		}
+	}
+}
+
+func TestParseDeny(t *testing.T) {
+	for in, want := range map[string]Deny{
+		"login": {Host: "login"}, "login:tcp": {Host: "login", Protocol: TCP}, "sn1:udp:33033": {Host: "sn1", Protocol: UDP, Port: 33033},
+	} {
+		got, err := ParseDeny(in)
+		if err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", in, got, err, want)
+		}
+		if got.String() != in {
+			t.Errorf("%q came back as %q", in, got)
+		}
+	}
+	for _, in := range []string{"", ":tcp", "login:", "login:sctp", "login:tcp:0", "login:tcp:65536", "login:tcp:80:", "login::80", "login:tcp:http"} {
+		if d, err := ParseDeny(in); err == nil || !strings.Contains(err.Error(), "expected") {
+			t.Errorf("%q: %+v, %v; want an error that says what was expected", in, d, err)
+		}
+	}
+}
+
+func TestChangedTo(t *testing.T) {
+	home, _ := Preset("port-restricted")
+	blocked, _ := Preset("tcp-blocked")
+	symmetric, _ := Preset("symmetric")
+	got := home.ChangedTo(blocked)
+	want := with(blocked, func(b *Behaviour) { b.Mapping = MapEndpointIndependent })
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("port-restricted changed to tcp-blocked: %+v, want %+v", got, want)
+	}
+	if errs := got.Validate(); len(errs) != 0 {
+		t.Errorf("port-restricted changed to tcp-blocked: %v", errs)
+	}
+	if got := home.ChangedTo(symmetric); !reflect.DeepEqual(got, symmetric) {
+		t.Errorf("port-restricted changed to symmetric: %+v, want %+v", got, symmetric)
+	}
+	if got := blocked.ChangedTo(home); !reflect.DeepEqual(got, home) {
+		t.Errorf("tcp-blocked changed to port-restricted: %+v, want %+v", got, home)
+	}
+}

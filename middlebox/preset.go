@@ -1,0 +1,87 @@
+package middlebox
+
+import "slices"
+
+// preset is a behaviour with a name.
+type preset struct {
+	name      string
+	behaviour Behaviour
+}
+
+// statefulFirewall lets out everything and in only answers, as packet filters
+// with connection tracking do unless told otherwise.
+var statefulFirewall = Behaviour{Filtering: FilterAddressAndPortDependent}
+
+// presets are in the order in which they are listed to people. Those of NATs
+// use the names of RFC 3489 §5, as everybody does, though RFC 4787 §3 gave the
+// words up. All NATs have UDP timers of 5 minutes (RFC 4787, REQ-5).
+var presets = []preset{
+	// A router that looks at nothing: the control, where every path is direct.
+	{"open", Behaviour{}},
+
+	// RFC 3489's full cone: whoever sends to a mapped port is let in. Devices
+	// with "endpoint-independent filtering" for games do it; RFC 4787, REQ-8
+	// recommends it where transparency matters most. It concerns UDP; for TCP
+	// the box is port-restricted.
+	{"full-cone", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterEndpointIndependent}},
+
+	// RFC 3489's restricted cone: an address that the endpoint has sent to is
+	// let in, from any port. RFC 4787, REQ-8 recommends it where security
+	// matters more. It concerns UDP; for TCP the box is port-restricted.
+	{"restricted-cone", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressDependent}},
+
+	// RFC 3489's port-restricted cone: the home router. Linux masquerading with
+	// unsolicited packets dropped, as nearly all Linux-based routers have it.
+	{"port-restricted", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent}},
+
+	// RFC 3489's symmetric NAT: a new random external port for every
+	// destination. Enterprise NATs and pf have it, and masquerading with
+	// "fully-random".
+	{"symmetric", Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent}},
+
+	// A port-restricted cone that answers unsolicited packets itself and
+	// remembers them: Linux masquerading without any filter. A STUN test sees a
+	// port-restricted cone, but a punch fails if the peer's packet comes first.
+	{"confirming-router", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent, Unsolicited: ConfirmUnsolicited}},
+
+	{"stateful-firewall", statefulFirewall},
+
+	// The firewall of an enterprise that allows no UDP at all: Baset and
+	// Schulzrinne 2004 §4, their "UDP-restricted firewall".
+	{"udp-blocked", with(statefulFirewall, func(b *Behaviour) { b.Block = []Protocol{UDP} })},
+
+	// A firewall that stops the login server, as operators did to Skype: the
+	// host "login" is out of reach over TCP.
+	{"login-blocked", with(statefulFirewall, func(b *Behaviour) { b.Deny = []Deny{{Host: "login", Protocol: TCP}} })},
+
+	// A firewall that stops all TCP, flows that exist already too.
+	{"tcp-blocked", with(statefulFirewall, func(b *Behaviour) { b.Block = []Protocol{TCP} })},
+}
+
+// with returns a behaviour with a change.
+func with(b Behaviour, change func(*Behaviour)) Behaviour {
+	change(&b)
+	return b
+}
+
+// Preset returns the behaviour of that name. The caller may change it.
+func Preset(name string) (Behaviour, bool) {
+	for _, p := range presets {
+		if p.name == name {
+			b := p.behaviour
+			b.Block, b.Deny = slices.Clone(b.Block), slices.Clone(b.Deny)
+			return b, true
+		}
+	}
+	return Behaviour{}, false
+}
+
+// Presets returns the names of all presets, in the order in which they are
+// listed to people.
+func Presets() []string {
+	names := make([]string, len(presets))
+	for i, p := range presets {
+		names[i] = p.name
+	}
+	return names
+}

@@ -1,0 +1,223 @@
+package middlebox
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/google/nftables"
+)
+
+// Names of the rules that drop, which are also those of their counters and the
+// prefix of their log messages. BlockRule and DenyRule give the others.
+const (
+	UnsolicitedRule  = "unsolicited"  // from outside, and nothing inside asked for it
+	UntranslatedRule = "untranslated" // leaving a NAT with an address that isn't the NAT's
+	HairpinRule      = "hairpin"      // from inside to the NAT's own external address
+)
+
+// BlockRule names the rule that stops a protocol.
+func BlockRule(p Protocol) string { return "block-" + string(p) }
+
+// DenyRule names the rules that stop what goes to or comes from a host.
+func DenyRule(host string) string { return "deny-" + host }
+
+// Box is a middlebox in its place: a behaviour, interfaces and addresses.
+type Box struct {
+	Name      string
+	Behaviour Behaviour
+	WAN, LAN  string                  // names of the interfaces
+	WANAddrs  []netip.Addr            // external addresses, one after the other
+	LANPrefix netip.Prefix            // of the network inside; no external address is in it
+	Denied    map[string][]netip.Addr // addresses of each host that Behaviour.Deny names
+	LogGroup  uint16                  // NFLOG group of what is dropped
+}
+
+// Names of the sets.
+const (
+	mappedMap    = "mapped"
+	contactedSet = "contacted"
+)
+
+// Priorities of nf_tables hooks, see nft(8). Past those of source NAT a packet
+// has its external address.
+const (
+	priorityDestinationNAT = -100
+	priorityFilter         = 0
+	priorityRefresh        = 10
+	prioritySourceNAT      = 100
+	priorityOutside        = 300
+)
+
+// Rules generates the rules of a box. It is pure: the same box always gives
+// the same rules. It fails if the behaviour isn't valid, an address is
+// missing, or a denied host has none.
+func Rules(box Box) (*Ruleset, error) {
+	if err := box.check(); err != nil {
+		return nil, fmt.Errorf("rules of %s: %w", box.Name, err)
+	}
+	g := &generator{Box: box, b: box.Behaviour.filled()}
+	timeout := strconv.Itoa(int(g.b.UDPTimeout.Seconds()))
+	g.rs.parameters = []parameter{
+		{"net.netfilter.nf_conntrack_udp_timeout", timeout},
+		{"net.netfilter.nf_conntrack_udp_timeout_stream", timeout},
+	}
+	g.declareSets()
+	g.prerouting()
+	g.input()
+	g.forward()
+	g.refresh()
+	g.sourceNAT()
+	g.outside()
+	return &g.rs, nil
+}
+
+// check refuses a box that can't be made.
+func (box Box) check() error {
+	errs := box.Behaviour.Validate()
+	if box.WAN == "" || box.LAN == "" || box.WAN == box.LAN {
+		errs = append(errs, fmt.Errorf("interfaces %q and %q; expected two", box.WAN, box.LAN))
+	}
+	if len(box.WANAddrs) == 0 {
+		errs = append(errs, errors.New("no external address"))
+	}
+	if !box.LANPrefix.Addr().Is4() {
+		errs = append(errs, fmt.Errorf("inside prefix %v; expected IPv4", box.LANPrefix))
+	}
+	for i, a := range box.WANAddrs {
+		if box.LANPrefix.Contains(a) {
+			errs = append(errs, fmt.Errorf("external address %v is inside, in %v", a, box.LANPrefix))
+		}
+		if !a.Is4() {
+			errs = append(errs, fmt.Errorf("external address %v; expected IPv4", a))
+		} else if i > 0 && a != box.WANAddrs[i-1].Next() {
+			errs = append(errs, fmt.Errorf("external address %v after %v; expected one that follows it", a, box.WANAddrs[i-1]))
+		}
+	}
+	if filled := box.Behaviour.filled(); len(box.WANAddrs) > 1 && filled.Translates() && filled.Filtering != FilterAddressAndPortDependent {
+		errs = append(errs, fmt.Errorf("addresses: %d with filtering: %s is not offered yet; expected 1", len(box.WANAddrs), filled.Filtering))
+	}
+	for _, d := range box.Behaviour.Deny {
+		if len(box.Denied[d.Host]) == 0 {
+			errs = append(errs, fmt.Errorf("deny %v: host %q has no known address", d, d.Host))
+		}
+		for _, a := range box.Denied[d.Host] {
+			if !a.Is4() {
+				errs = append(errs, fmt.Errorf("deny %v: address %v; expected IPv4", d, a))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// generator gathers the rules of one box. Its b has the defaults filled in.
+type generator struct {
+	Box
+	b  Behaviour
+	rs Ruleset
+}
+
+// mapped says whether the box lets in who was not asked, and so needs to know
+// by itself which external port is whose.
+func (g *generator) mapped() bool {
+	return g.b.Translates() && g.b.Filtering != FilterAddressAndPortDependent
+}
+
+func (g *generator) firstWAN() netip.Addr { return g.WANAddrs[0] }
+func (g *generator) lastWAN() netip.Addr  { return g.WANAddrs[len(g.WANAddrs)-1] }
+
+// stop returns the end of a rule that drops: it counts, logs and drops under
+// the rule's name.
+func (g *generator) stop(name string, end term) []term {
+	if !slices.Contains(g.rs.counters, name) {
+		g.rs.counters = append(g.rs.counters, name)
+	}
+	return []term{count(name), record(name, g.LogGroup), end}
+}
+
+// chain adds a chain, unless it has no rules.
+func (g *generator) chain(name, comment string, kind nftables.ChainType, hook *nftables.ChainHook, hookName string, priority int, rules []rule) {
+	if len(rules) == 0 {
+		return
+	}
+	g.rs.chains = append(g.rs.chains, chain{
+		name: name, comment: comment, kind: kind, hook: hook, hookName: hookName,
+		priority: nftables.ChainPriority(priority), rules: rules,
+	})
+}
+
+// declareSets adds the sets that the other chains use.
+func (g *generator) declareSets() {
+	if g.mapped() {
+		g.rs.sets = append(g.rs.sets, set{
+			name: mappedMap, timeout: g.b.UDPTimeout, comment: "External UDP port : internal endpoint.",
+			key: []nftables.SetDatatype{nftables.TypeInetService}, data: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService},
+		})
+	}
+	if g.b.Filtering == FilterAddressDependent {
+		g.rs.sets = append(g.rs.sets, set{
+			name: contactedSet, timeout: g.b.UDPTimeout, comment: "Internal UDP endpoint . external address it sent to.",
+			key: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeIPAddr},
+		})
+	}
+}
+
+// prerouting finds the internal endpoint of what comes in uninvited.
+func (g *generator) prerouting() {
+	if !g.mapped() {
+		return
+	}
+	g.chain("prerouting", "From outside to the endpoint that has the external port.",
+		nftables.ChainTypeNAT, nftables.ChainHookPrerouting, "prerouting", priorityDestinationNAT, []rule{{
+			comment: "Whoever sends: filtering comes later.",
+			terms:   []term{iif(g.WAN), addressIs(destination, g.firstWAN()), l4proto(UDP), dnatBy(mappedMap)},
+		}})
+}
+
+// sourceNAT translates what leaves.
+func (g *generator) sourceNAT() {
+	if !g.b.Translates() {
+		return
+	}
+	random := g.b.Ports == RandomPorts
+	var to term
+	switch {
+	case len(g.WANAddrs) > 1:
+		to = snatTo(g.firstWAN(), g.lastWAN(), g.b.Pool == PairedPool, random)
+	case random:
+		to = masqueradeRandom()
+	default:
+		to = masquerade()
+	}
+	g.chain("postrouting", "The mapping.",
+		nftables.ChainTypeNAT, nftables.ChainHookPostrouting, "postrouting", prioritySourceNAT, []rule{{
+			comment: fmt.Sprintf("%s, ports: %s.", g.b.Mapping, g.b.Ports),
+			terms:   []term{oif(g.WAN), to},
+		}})
+}
+
+// outside sees packets as they leave, with their external address.
+func (g *generator) outside() {
+	if !g.b.Translates() {
+		return
+	}
+	rules := []rule{{
+		comment: "No internal address gets out, as that of a packet without a connection would.",
+		terms:   append([]term{oif(g.WAN), addressNotAmong(source, g.firstWAN(), g.lastWAN())}, g.stop(UntranslatedRule, drop())...),
+	}}
+	if g.mapped() {
+		rules = append(rules,
+			rule{
+				comment: "An external port belongs to the endpoint that sends from it.",
+				terms:   []term{oif(g.WAN), l4proto(UDP), direction(original), updateMap(mappedMap, sourcePort, originalSource, originalSourcePort)},
+			},
+			rule{
+				comment: "Also in answer to who came uninvited.",
+				terms:   []term{oif(g.WAN), l4proto(UDP), direction(reply), updateMap(mappedMap, sourcePort, replySource, replySourcePort)},
+			})
+	}
+	g.chain("outside", "What leaves, as the outside sees it.",
+		nftables.ChainTypeFilter, nftables.ChainHookPostrouting, "postrouting", priorityOutside, rules)
+}

@@ -1,0 +1,169 @@
+package middlebox
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// term is a part of a rule, in nft's own syntax and as the kernel's
+// expressions. Every term is made by one of the functions below, so that what
+// is printed is what is loaded.
+type term struct {
+	text  string
+	exprs []expr.Any
+}
+
+// Registers of the kernel's virtual machine. A 128-bit register overlaps four
+// of 32 bits; of a concatenation each part takes one of those.
+const (
+	reg1 = unix.NFT_REG_1
+	reg2 = unix.NFT_REG_2
+)
+
+// part returns the n-th 32 bits of a 128-bit register.
+func part(register uint32, n uint32) uint32 {
+	return unix.NFT_REG32_00 + (register-unix.NFT_REG_1)*4 + n
+}
+
+func equal(data []byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: data}
+}
+
+func notEqual(data []byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: data}
+}
+
+// ifname pads an interface's name to the kernel's size.
+func ifname(name string) []byte {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return padded
+}
+
+func iif(name string) term {
+	return term{fmt.Sprintf("iifname %q", name), []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1}, equal(ifname(name))}}
+}
+
+func iifNot(name string) term {
+	return term{fmt.Sprintf("iifname != %q", name), []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1}, notEqual(ifname(name))}}
+}
+
+func oif(name string) term {
+	return term{fmt.Sprintf("oifname %q", name), []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg1}, equal(ifname(name))}}
+}
+
+var numbers = map[Protocol]byte{UDP: unix.IPPROTO_UDP, TCP: unix.IPPROTO_TCP}
+
+func l4proto(p Protocol) term {
+	return term{"meta l4proto " + string(p), []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1}, equal([]byte{numbers[p]})}}
+}
+
+// ctMask matches a set of bits of one of connection tracking's words.
+func ctMask(text string, key expr.CtKey, bits uint32) term {
+	return term{text, []expr.Any{
+		&expr.Ct{Key: key, Register: reg1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		notEqual(make([]byte, 4)),
+	}}
+}
+
+func established() term {
+	return ctMask("ct state established,related", expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
+}
+
+// ipsDstNAT is the kernel's IPS_DST_NAT.
+const ipsDstNAT = 1 << 5
+
+func dnatted() term { return ctMask("ct status dnat", expr.CtKeySTATUS, ipsDstNAT) }
+
+// Directions of a connection.
+const (
+	original = 0 // of its first packet
+	reply    = 1
+)
+
+func direction(d byte) term {
+	return term{"ct direction " + []string{"original", "reply"}[d], []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: reg1}, equal([]byte{d})}}
+}
+
+// Fields of the IPv4 header (RFC 791) and of the ports that begin a UDP or TCP
+// header (RFC 768, RFC 9293).
+type field struct {
+	text   string
+	base   expr.PayloadBase
+	offset uint32
+	size   uint32
+}
+
+var (
+	source      = field{"ip saddr", expr.PayloadBaseNetworkHeader, 12, 4}
+	destination = field{"ip daddr", expr.PayloadBaseNetworkHeader, 16, 4}
+	sourcePort  = field{"th sport", expr.PayloadBaseTransportHeader, 0, 2}
+	destPort    = field{"th dport", expr.PayloadBaseTransportHeader, 2, 2}
+)
+
+func (f field) load(register uint32) expr.Any {
+	return &expr.Payload{DestRegister: register, Base: f.base, Offset: f.offset, Len: f.size}
+}
+
+func addressIs(f field, a netip.Addr) term {
+	return term{f.text + " " + a.String(), []expr.Any{f.load(reg1), equal(a.AsSlice())}}
+}
+
+// addressAmong matches one of several addresses that follow each other.
+func addressAmong(f field, first, last netip.Addr) term {
+	if first == last {
+		return addressIs(f, first)
+	}
+	return term{fmt.Sprintf("%s %v-%v", f.text, first, last), []expr.Any{f.load(reg1),
+		&expr.Range{Op: expr.CmpOpEq, Register: reg1, FromData: first.AsSlice(), ToData: last.AsSlice()}}}
+}
+
+func addressNotAmong(f field, first, last netip.Addr) term {
+	if first == last {
+		return term{fmt.Sprintf("%s != %v", f.text, first), []expr.Any{f.load(reg1), notEqual(first.AsSlice())}}
+	}
+	return term{fmt.Sprintf("%s != %v-%v", f.text, first, last), []expr.Any{f.load(reg1),
+		&expr.Range{Op: expr.CmpOpNeq, Register: reg1, FromData: first.AsSlice(), ToData: last.AsSlice()}}}
+}
+
+func portIs(f field, port uint16) term {
+	return term{fmt.Sprintf("%s %d", f.text, port), []expr.Any{f.load(reg1), equal(binary.BigEndian.AppendUint16(nil, port))}}
+}
+
+func verdict(kind expr.VerdictKind, text string) term {
+	return term{text, []expr.Any{&expr.Verdict{Kind: kind}}}
+}
+
+func accept() term { return verdict(expr.VerdictAccept, "accept") }
+
+// count adds to the named counter.
+func count(name string) term {
+	return term{fmt.Sprintf("counter name %q", name), []expr.Any{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: name}}}
+}
+
+// record sends the whole packet to an NFLOG group with a prefix.
+func record(prefix string, group uint16) term {
+	return term{fmt.Sprintf("log prefix %q group %d", prefix, group), []expr.Any{&expr.Log{
+		Key:   1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX,
+		Group: group, Data: []byte(prefix),
+	}}}
+}
+
+func drop() term { return verdict(expr.VerdictDrop, "drop") }
+
+func rejectTCP() term {
+	return term{"reject with tcp reset", []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
+}
+
+// icmpPortUnreachable is a code of the type destination unreachable, RFC 792.
+const icmpPortUnreachable = 3
+
+func rejectICMP() term {
+	return term{"reject with icmp type port-unreachable", []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: icmpPortUnreachable}}}
+}
