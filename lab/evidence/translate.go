@@ -1,0 +1,144 @@
+package evidence
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// creation is how much later than a packet left its host the box may have made
+// the packet's conntrack entry: transit and queues between the two. It matters
+// only where one inner tuple had several mappings, one after the other.
+const creation = 100 * time.Millisecond
+
+// translations are a router's two views of its connections, of all dumps.
+type translations map[innerTuple][]mapping
+
+type innerTuple struct {
+	transport string
+	tuple     Tuple
+}
+
+// mapping is what lies outside for an inner tuple, from a time on.
+type mapping struct {
+	outside Tuple
+	started time.Time
+}
+
+// add records an entry. Whichever side made the entry, one of its tuples is
+// the inner one as a packet outward has it: the original if a packet outward
+// was first, else the reply. The outside is the other, mirrored.
+func (t translations) add(e Entry) {
+	t.put(e.Transport, e.Original, e.Reply.Reverse(), e.Started)
+	t.put(e.Transport, e.Reply, e.Original.Reverse(), e.Started)
+}
+
+func (t translations) put(transport string, inner, outside Tuple, started time.Time) {
+	key := innerTuple{transport, inner}
+	m := mapping{outside, started}
+	if slices.ContainsFunc(t[key], func(o mapping) bool {
+		return o.outside == m.outside && o.started.Equal(m.started)
+	}) {
+		return
+	}
+	t[key] = append(t[key], m)
+	slices.SortStableFunc(t[key], func(a, b mapping) int { return a.started.Compare(b.started) })
+}
+
+// outside returns the tuple outside for a packet outward that has the inner
+// tuple at a time. ok is false if no entry says it, or entries contradict each
+// other and have no times.
+func (t translations) outside(transport string, inner Tuple, at time.Time) (outer Tuple, ok bool) {
+	found := t[innerTuple{transport, inner}]
+	if len(found) == 0 {
+		return Tuple{}, false
+	}
+	chosen := found[0]
+	for _, m := range found[1:] {
+		if m.outside != chosen.outside && (m.started.IsZero() || chosen.started.IsZero()) {
+			return Tuple{}, false
+		}
+		if !m.started.After(at.Add(creation)) {
+			chosen = m
+		}
+	}
+	return chosen.outside, true
+}
+
+// step is a box on a flow's way outward: the tuple of a packet outward on its
+// inner and on its outer side.
+type step struct {
+	box          string
+	inner, outer Tuple
+}
+
+// route is where a tuple leads from its host outward.
+type route struct {
+	steps []step
+	// tuple is a packet outward's at the end, in the realm there: "" for the
+	// internet, else the box behind which both ends stand.
+	tuple Tuple
+	realm string
+	// stuck is the box that no entry led through, "" for none. The inner tuple
+	// there is tuple.
+	stuck string
+}
+
+// outward follows a tuple from a host or box outward. tuple is that of a packet
+// outward, as the origin sees it.
+func (j *joiner) outward(origin, transport string, tuple Tuple, at time.Time) route {
+	r := route{tuple: tuple}
+	for _, box := range j.chain(origin) {
+		if j.holds(box, r.tuple.Dst.Addr()) {
+			r.realm = box
+			return r
+		}
+		s := step{box: box, inner: r.tuple, outer: r.tuple}
+		if j.world.Behaviour(box, at).Translates {
+			outer, ok := j.tables[box].outside(transport, r.tuple, at)
+			if !ok {
+				r.realm, r.stuck = box, box
+				return r
+			}
+			s.outer = outer
+		}
+		r.steps = append(r.steps, s)
+		r.tuple = s.outer
+	}
+	return r
+}
+
+// chain is World.Chain, remembered.
+func (j *joiner) chain(name string) []string {
+	c, ok := j.chains[name]
+	if !ok {
+		c = j.world.Chain(name)
+		j.chains[name] = c
+	}
+	return c
+}
+
+// holds says whether the address is that of a host or of a box's outer side
+// behind the box.
+func (j *joiner) holds(box string, address netip.Addr) bool {
+	for _, owner := range j.owners[address] {
+		if slices.Contains(j.chain(owner), box) {
+			return true
+		}
+	}
+	return false
+}
+
+// toward returns the hosts that a packet to an address may have been meant
+// for: the host that has it, or those behind the box that has it.
+func (j *joiner) toward(address netip.Addr) []string {
+	var hosts []string
+	for _, owner := range j.owners[address] {
+		if j.world.Host(owner) != nil {
+			hosts = append(hosts, owner)
+		} else {
+			hosts = append(hosts, j.world.HostsBehind(owner)...)
+		}
+	}
+	return hosts
+}
