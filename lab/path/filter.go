@@ -1,0 +1,94 @@
+package path
+
+import (
+	"fmt"
+	"time"
+
+	"gauntlet/lab/evidence"
+)
+
+// free says whether no box on a host's side filters what the peer sends, as
+// the boxes behaved when the window began. The boxes that filter are named
+// with their filtering. A box that changed within the exchange makes the
+// finding inconclusive.
+func (f *finder) free(host, peer string) (free bool, filtering []string) {
+	for _, box := range f.ev.World.Side(host, peer) {
+		b := f.ev.World.Behaviour(box, f.ex.From)
+		for _, c := range f.ev.World.Behaviours {
+			if c.Box == box && c.Time.After(f.ex.From) && !c.Time.After(f.ex.To) {
+				f.doubt("%s changed during the exchange", box)
+			}
+		}
+		if b.Filtering.Filters() {
+			filtering = append(filtering, fmt.Sprintf("%s filters (%s)", box, b.Filtering))
+		}
+	}
+	return len(filtering) == 0, filtering
+}
+
+// checkFilters checks on both sides of a carrying flow that each filtering box
+// let in only what the own host had asked for.
+func (f *finder) checkFilters(flow *evidence.Flow) {
+	for _, side := range [][2]evidence.Endpoint{{flow.A, flow.B}, {flow.B, flow.A}} {
+		own, peer := side[0], side[1]
+		for _, box := range f.ev.World.Side(own.Host, peer.Host) {
+			in, out := crossed(flow, box, own.Host)
+			if in.IsZero() {
+				continue
+			}
+			b := f.ev.World.Behaviour(box, in)
+			if !b.Filtering.Filters() {
+				if out.IsZero() || in.Before(out) {
+					f.note("%s let in the first packet of %s unasked, as it may", box, peer.Host)
+				}
+				continue
+			}
+			asked := out
+			if b.Filtering == evidence.AddressDependent {
+				asked = f.asked(flow, box, own, peer)
+			}
+			if asked.IsZero() || in.Before(asked) {
+				f.doubt("%s filters (%s) and yet let in a packet of %s to %s that was not asked for",
+					box, b.Filtering, peer.Host, own.Host)
+				continue
+			}
+			f.note("%s let %s in %s after %s sent outward", box, peer.Host,
+				in.Sub(asked).Round(time.Microsecond), own.Host)
+		}
+	}
+}
+
+// crossed returns when the first packets of a flow passed a box inward and
+// outward: at the box's inner interface, or where that was not captured, at
+// the host.
+func crossed(flow *evidence.Flow, box, host string) (in, out time.Time) {
+	in, out, ok := flow.Crossed(box)
+	if !ok {
+		return flow.Into(host).FirstReceived, flow.OutOf(host).FirstSent
+	}
+	return in, out
+}
+
+// asked returns when the host first sent a packet from the same own address
+// and port through the box to the peer's address, whatever the port there: the
+// filter is one of each internal endpoint, RFC 4787 section 5.
+func (f *finder) asked(flow *evidence.Flow, box string, own, peer evidence.Endpoint) time.Time {
+	var first time.Time
+	for _, other := range f.ev.All() {
+		mine, ok := other.End(own.Host)
+		if !ok || other.Transport != flow.Transport || mine.Local != own.Local {
+			continue
+		}
+		theirs := other.A
+		if theirs == mine {
+			theirs = other.B
+		}
+		if theirs.Seen.Addr() != peer.Seen.Addr() {
+			continue
+		}
+		if _, out := crossed(other, box, own.Host); !out.IsZero() && (first.IsZero() || out.Before(first)) {
+			first = out
+		}
+	}
+	return first
+}
