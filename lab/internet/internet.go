@@ -74,7 +74,7 @@ func Up(ctx context.Context, t scenario.Topology) (_ *Internet, err error) {
 func change(at time.Time, b *box, label string) evidence.Change {
 	return evidence.Change{
 		Time: at, Box: b.Name, Label: label,
-		Translates: b.behaviour.Mapping != "",
+		Translates: b.behaviour.Translates(),
 		Filtering:  evidence.Filtering(b.behaviour.Filtering),
 	}
 }
@@ -117,6 +117,20 @@ func (i *Internet) Change(name string, to middlebox.Behaviour, label string) err
 	}
 	i.changes = append(i.changes, change(time.Now(), b, label))
 	return nil
+}
+
+// Dropped is how many packets each of a box's rules has dropped since the rules
+// were loaded.
+func (i *Internet) Dropped(name string) (map[string]uint64, error) {
+	counters, err := middlebox.Counters(i.network.Namespace(name))
+	if err != nil {
+		return nil, fmt.Errorf("middlebox %s: %w", name, err)
+	}
+	dropped := map[string]uint64{}
+	for rule, c := range counters {
+		dropped[rule] = c.Packets
+	}
+	return dropped, nil
 }
 
 // Label names the boxes that a host is behind, innermost first, as results

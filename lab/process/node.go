@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"sync"
@@ -35,6 +36,7 @@ type Node struct {
 	Control *control.Client
 
 	cmd  *exec.Cmd
+	in   io.Closer
 	out  *os.File
 	log  *log
 	done chan struct{}
@@ -77,7 +79,7 @@ func StartNode(c Config) (*Node, error) {
 		file.Close()
 		return nil, fmt.Errorf("start node %s: %w", c.Name, err)
 	}
-	n.out = out
+	n.in, n.out = in, out
 	n.Control = control.NewClient(out, in, c.OnEvent)
 	go func() {
 		err := n.cmd.Wait()
@@ -102,24 +104,18 @@ func (n *Node) Done() <-chan struct{} { return n.done }
 // LastLines returns the end of what the node wrote to stderr.
 func (n *Node) LastLines() []string { return n.log.last(5) }
 
-// Call drives the node. Where the process has died or been killed for it, the
-// error says how.
+// Call drives the node. Where its stdout was closed because the process ended,
+// the error says how it ended.
 func (n *Node) Call(ctx context.Context, method string, params, result any) error {
 	err := n.Control.Call(ctx, method, params, result)
-	if err == nil || errors.Is(err, control.ErrNotOffered) || ctx.Err() != nil {
+	if !errors.Is(err, control.ErrClosed) {
 		return err
 	}
-	var failed *control.Failed
-	if errors.As(err, &failed) {
-		return err
-	}
-	// The stream broke: if the process ended, that is why. It may take a
-	// moment to be known.
-	select {
+	select { // the end of a process may be known a moment after that of its stdout
 	case <-n.done:
 		return fmt.Errorf("node %s died: %s", n.Name, n.ended())
 	case <-time.After(stopGrace):
-		return fmt.Errorf("node %s: %w", n.Name, err)
+		return err
 	}
 }
 
@@ -136,11 +132,11 @@ func (n *Node) ended() string {
 func (n *Node) Stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stopGrace, errors.New("the node did not stop"))
 	defer cancel()
-	if err := n.Control.Call(ctx, control.MethodStop, nil, nil); err == nil {
-		select {
-		case <-n.done:
-		case <-ctx.Done():
-		}
+	n.Control.Call(ctx, control.MethodStop, nil, nil)
+	n.in.Close() // the end of its stdin ends a node, whatever it answered
+	select {
+	case <-n.done:
+	case <-ctx.Done():
 	}
 	n.Kill()
 }

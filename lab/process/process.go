@@ -26,6 +26,10 @@ type Privileges struct {
 	Keep []int
 }
 
+// nodeNice is how far nodes stand back from the lab that records them, see
+// nice(2).
+const nodeNice = 5
+
 // lastCapability is CAP_CHECKPOINT_RESTORE, the newest known; the kernel may
 // have fewer.
 const lastCapability = unix.CAP_LAST_CAP
@@ -54,6 +58,10 @@ func Start(cmd *exec.Cmd, in *ns.Handle, p Privileges) error {
 
 // limit bounds what the calling thread's children can gain.
 func limit(keep []int) error {
+	// The thread's children run behind the lab, which must not lose packets.
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, nodeNice); err != nil {
+		return fmt.Errorf("set nice: %w", err)
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}

@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"fmt"
-	"net/netip"
 
 	"gauntlet/middlebox"
 	"gauntlet/topo"
@@ -90,7 +89,7 @@ func (t Topology) Description() topo.Description {
 	for _, e := range t.Hosts {
 		host := topo.HostDescription{Name: e.Name, Behind: e.Value.Behind, Link: e.Value.Link.link()}
 		for _, ip := range e.Value.IP {
-			host.IPs = append(host.IPs, netip.Addr(ip.Addr))
+			host.IPs = append(host.IPs, ip.Addr)
 		}
 		d.Hosts = append(d.Hosts, host)
 	}

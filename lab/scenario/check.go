@@ -1,13 +1,14 @@
 package scenario
 
 import (
-	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 
+	"gauntlet/lab/verdict"
 	"gauntlet/middlebox"
 	"gauntlet/topo"
 )
@@ -208,6 +209,9 @@ func (c *checker) client(path []string, name string) {
 				names = append(names, e.Name)
 			}
 		}
+		if len(names) == 0 {
+			names = []string{"a node of role client, and there is none"}
+		}
 		c.at(path, "unknown client %q; expected %s", name, list(names))
 	}
 }
@@ -229,16 +233,19 @@ func (c *checker) expect(path []string, kind string, st *Step) {
 		if e.Signalling == nil || e.Media == nil {
 			c.at(path, "a call is judged in two parts; expected signalling: {path: …} and media: {path: …}")
 		}
-		if e.Path != "" || len(e.Flows) > 0 || e.Transport != "" || e.Hops != nil || e.Relays != nil || e.Carrying != nil {
+		if !reflect.ValueOf(e.Expectation).IsZero() {
 			c.at(path, "a call's path belongs under signalling or media")
+		}
+		for part, x := range map[string]*verdict.Expectation{"signalling": e.Signalling, "media": e.Media} {
+			if x != nil {
+				c.expectation(under(path, part), *x)
+			}
 		}
 	} else {
 		if e.Signalling != nil || e.Media != nil {
 			c.at(path, "signalling and media are parts of a call, not of %s", kind)
 		}
-		if e.Path == "" {
-			c.at(path, "no path expected; expected path: %s", strings.Join(paths, "|"))
-		}
+		c.expectation(path, e.Expectation)
 	}
 	if e.Middlebox != nil {
 		if kind != "login" {
@@ -247,26 +254,27 @@ func (c *checker) expect(path []string, kind string, st *Step) {
 		c.word(under(path, "middlebox", "mapping"), e.Middlebox.Mapping, mappings)
 		c.word(under(path, "middlebox", "filtering"), e.Middlebox.Filtering, mappings[1:])
 	}
+}
+
+func (c *checker) expectation(path []string, e verdict.Expectation) {
+	before := len(c.mistakes)
+	if e.Path == "" {
+		c.at(path, "no path expected; expected path: %s", strings.Join(paths, "|"))
+	}
 	c.word(under(path, "path"), e.Path, paths)
 	c.word(under(path, "transport"), e.Transport, transports)
-	for part, x := range map[string]*Expect{"signalling": {}, "media": {}} {
-		switch part {
-		case "signalling":
-			if e.Signalling == nil {
-				continue
-			}
-			x.Expectation = *e.Signalling
-		case "media":
-			if e.Media == nil {
-				continue
-			}
-			x.Expectation = *e.Media
+	if len(c.mistakes) == before {
+		for _, err := range e.Validate() {
+			c.at(path, "%v", err)
 		}
-		if x.Path == "" {
-			c.at(under(path, part), "no path expected; expected path: %s", strings.Join(paths, "|"))
+	}
+	for i, f := range e.Flows {
+		for end, name := range map[string]string{"from": f.From, "to": f.To} {
+			_, host := c.s.Topology.Hosts.Get(name)
+			if name != "" && !host && len(c.s.Holding(name)) == 0 {
+				c.at(under(path, "flows", strconv.Itoa(i), end), "%q is neither a host nor a role of a node", name)
+			}
 		}
-		c.word(under(path, part, "path"), x.Path, paths)
-		c.word(under(path, part, "transport"), x.Transport, transports)
 	}
 }
 
@@ -309,5 +317,3 @@ func (s *Scenario) AllClaims() []string {
 	}
 	return all
 }
-
-var _ = fmt.Sprint

@@ -1,0 +1,122 @@
+// Package report is what a run says in the end: records for programs, a table
+// for people, JUnit for build servers.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"gauntlet/lab/path"
+	"gauntlet/lab/verdict"
+)
+
+// Results are a whole run's, the content of results.json.
+type Results struct {
+	Run    Run     `json:"run"`
+	Checks []Check `json:"checks"`
+}
+
+// Run says how the checks came about.
+type Run struct {
+	Version  string         `json:"version"`
+	Started  time.Time      `json:"started"`
+	Seconds  float64        `json:"seconds"`
+	Seed     uint64         `json:"seed"`   // of all randomness of the lab
+	Repeat   int            `json:"repeat"` // how often every scenario ran
+	Kernel   string         `json:"kernel"`
+	Verdicts map[string]int `json:"verdicts"`
+}
+
+// Check is one function between two ends, judged.
+type Check struct {
+	ID        string   `json:"id"`
+	Claims    []string `json:"claims"` // of the literature, that the check reproduces
+	Scenario  string   `json:"scenario"`
+	Function  string   `json:"function"`
+	CallerBox string   `json:"caller_box"` // the boxes in front of the caller, innermost first
+	CalleeBox string   `json:"callee_box"`
+
+	Expected verdict.Expectation `json:"expected"`
+	Observed *path.Record        `json:"observed"` // nil where nothing was driven
+	Claimed  *path.Record        `json:"claimed"`  // nil where the node claims nothing
+
+	Verdict string   `json:"verdict"`
+	Reason  string   `json:"reason"`
+	Seconds float64  `json:"seconds"`
+	Notes   []string `json:"notes,omitempty"` // the reasoning from the wire, step by step
+	// Evidence are files in the report folder; none where no folder was asked
+	// for.
+	Evidence []string `json:"evidence"`
+}
+
+// Verdicts are all of them, in the order in which they are counted.
+var Verdicts = []string{verdict.Pass, verdict.Fail, verdict.Inconclusive, verdict.NotOffered}
+
+// Count counts the checks of each verdict.
+func Count(checks []Check) map[string]int {
+	n := map[string]int{}
+	for _, v := range Verdicts {
+		n[v] = 0
+	}
+	for _, c := range checks {
+		n[c.Verdict]++
+	}
+	return n
+}
+
+// The exit statuses of a run.
+const (
+	ExitPass         = 0
+	ExitFail         = 1
+	ExitBadUsage     = 2
+	ExitInconclusive = 3
+)
+
+// ExitStatus is that of a run with these checks. What is not offered decides
+// nothing, but a run in which nothing passed proves nothing either.
+func ExitStatus(checks []Check) int {
+	n := Count(checks)
+	switch {
+	case n[verdict.Fail] > 0:
+		return ExitFail
+	case n[verdict.Inconclusive] > 0 || n[verdict.Pass] == 0:
+		return ExitInconclusive
+	}
+	return ExitPass
+}
+
+// WriteJSON writes results.json.
+func (r Results) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// Merge makes one check of the results of several repetitions: one that passes
+// sometimes is a flake and fails.
+func Merge(repetitions []Check) Check {
+	merged := repetitions[0]
+	passed := 0
+	for _, c := range repetitions {
+		if c.Verdict == verdict.Pass {
+			passed++
+		}
+	}
+	if passed == len(repetitions) {
+		return merged
+	}
+	i := slices.IndexFunc(repetitions, func(c Check) bool { return c.Verdict == verdict.Fail })
+	if i < 0 {
+		i = slices.IndexFunc(repetitions, func(c Check) bool { return c.Verdict != verdict.Pass })
+	}
+	merged = repetitions[i]
+	if passed > 0 && merged.Verdict == verdict.Fail {
+		merged.Reason = fmt.Sprintf("flake: %d of %d passed; one that failed: %s", passed, len(repetitions), merged.Reason)
+	} else if len(repetitions) > 1 {
+		merged.Reason = fmt.Sprintf("%s (%d of %d passed)", merged.Reason, passed, len(repetitions))
+	}
+	return merged
+}

@@ -1,0 +1,90 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"gauntlet/lab/path"
+	"gauntlet/lab/verdict"
+)
+
+// marks are the verdicts as the table shows them.
+var marks = map[string]struct {
+	word   string
+	colour text.Color
+}{
+	verdict.Pass:         {"pass", text.FgGreen},
+	verdict.Fail:         {"FAIL", text.FgRed},
+	verdict.Inconclusive: {"inconclusive", text.FgYellow},
+	verdict.NotOffered:   {"not offered", text.FgHiBlack},
+}
+
+// WriteTable writes the checks for a person, the reasons of those that did not
+// pass below it, and a line that counts.
+func (r Results) WriteTable(w io.Writer, colour bool) {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Options.SeparateRows = false
+	t.Style().Format.Header = text.FormatLower
+	t.AppendHeader(table.Row{"check", "claim", "caller's box", "callee's box", "on the wire", "verdict", "s"})
+	scenario := ""
+	for _, c := range r.Checks {
+		if scenario != "" && c.Scenario != scenario {
+			t.AppendSeparator()
+		}
+		scenario = c.Scenario
+		m := marks[c.Verdict]
+		word := m.word
+		if colour {
+			word = m.colour.Sprint(word)
+		}
+		wire := "-"
+		if c.Observed != nil {
+			wire = Describe(*c.Observed)
+		}
+		t.AppendRow(table.Row{c.ID, strings.Join(c.Claims, " "), c.CallerBox, c.CalleeBox, wire, word, fmt.Sprintf("%.2f", c.Seconds)})
+	}
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 7, Align: text.AlignRight}})
+	fmt.Fprintln(w, t.Render())
+	for _, c := range r.Checks {
+		if c.Verdict != verdict.Pass && c.Verdict != verdict.NotOffered {
+			fmt.Fprintf(w, "%s: %s: %s\n", c.ID, marks[c.Verdict].word, c.Reason)
+			for _, note := range c.Notes {
+				fmt.Fprintf(w, "    %s\n", note)
+			}
+		}
+	}
+	n := Count(r.Checks)
+	fmt.Fprintf(w, "%d checks in %.1f s: %d pass, %d fail, %d inconclusive, %d not offered\n",
+		len(r.Checks), r.Run.Seconds, n[verdict.Pass], n[verdict.Fail], n[verdict.Inconclusive], n[verdict.NotOffered])
+}
+
+// Describe puts a path into words: "relayed, 1 hop, udp, 1 of 4 relays".
+func Describe(r path.Record) string {
+	parts := []string{r.Path}
+	if r.Path == path.Relayed {
+		parts = append(parts, plural(r.Hops, "hop"))
+	}
+	seen := map[string]bool{}
+	for _, leg := range r.Legs {
+		if !seen[leg.Transport] {
+			seen[leg.Transport] = true
+			parts = append(parts, leg.Transport)
+		}
+	}
+	if r.Relays > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %s", r.Carrying, plural(r.Relays, "relay")))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,82 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gauntlet/lab/evidence"
+	"gauntlet/lab/path"
+	"gauntlet/lab/report"
+	"gauntlet/lab/verdict"
+)
+
+// evidenceFiles are what a report keeps of each scenario.
+var evidenceFiles = []string{
+	evidence.WorldFile, evidence.CaptureFile, evidence.ConntrackFile,
+	evidence.DropsFile, evidence.LossesFile, evidence.ExchangesFile,
+}
+
+// judge reads the recording back and gives every check its verdict. broken is
+// why the driving ended early, if it did.
+func (r *single) judge(dir string, broken error) []report.Check {
+	ev, err := evidence.Read(dir)
+	var checks []report.Check
+	for _, d := range slices.Concat(r.planned...) {
+		c := d.check
+		switch {
+		case d.claim.NotOffered:
+			c.Verdict, c.Reason = verdict.NotOffered, "the node does not offer it"
+		case d.exchange == notDriven && d.problem == "":
+			c = failed(c, "not driven: %v", broken)
+		case d.exchange == notDriven:
+			c = failed(c, "%s", d.problem)
+		case err != nil:
+			c.Verdict, c.Reason = verdict.Inconclusive, "the evidence can't be read: "+err.Error()
+		default:
+			c = r.verdict(ev, d, c)
+		}
+		if r.options.Report != "" && d.exchange >= 0 {
+			for _, f := range evidenceFiles {
+				c.Evidence = append(c.Evidence, filepath.Join(r.name, f))
+			}
+		}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+func (r *single) verdict(ev *evidence.Evidence, d *driven, c report.Check) report.Check {
+	v := d.claim
+	v.Expected, v.Evidence, v.Exchange = c.Expected, ev, r.exchanges[d.exchange]
+	v.Finding = path.Find(ev, v.Exchange)
+	v.Unseen = append(v.Unseen, r.unsure...)
+	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, v.Claimed, v.Finding.Notes
+	c.Verdict, c.Reason = verdict.Judge(v)
+	if c.Verdict == verdict.Inconclusive {
+		return c
+	}
+	if d.problem != "" {
+		return failed(c, "%s", d.problem)
+	}
+	if v.NodeError != "" {
+		c.Reason += "; the node says: " + v.NodeError
+	}
+	return c
+}
+
+// silent is the end of a node's log where the node gave no answer in time; the
+// errors of a broken stream hold it already.
+func (r *single) silent(node string, err error) string {
+	if strings.Contains(err.Error(), "on stderr") || errors.Is(err, context.Canceled) {
+		return ""
+	}
+	return r.nodes.tail(node)
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
