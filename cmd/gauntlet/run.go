@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"gauntlet/lab/attach"
+	"gauntlet/lab/internet"
+	"gauntlet/lab/report"
+	"gauntlet/lab/run"
+	"gauntlet/lab/sandbox"
+	"gauntlet/lab/scenario"
+	"gauntlet/tests"
+)
+
+type runFlags struct {
+	output   string
+	format   string
+	only     string
+	parallel int
+	repeat   int
+	seed     uint64
+	keep     bool
+}
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run [FILE…]",
+		Short: "Run scenarios; without a file, the seed suite",
+		Long: `Run scenarios and judge every function in them from the wire; without a file, the
+seed suite. Exit status: 0 all pass, 1 something failed, 2 bad usage or a bad
+scenario, 3 inconclusive only.`,
+		RunE: func(c *cobra.Command, args []string) error { return f.run(c.Context(), args) },
+	}
+	flags := c.Flags()
+	flags.StringVarP(&f.output, "output", "o", "", "report folder: results.json and the evidence of every scenario")
+	flags.StringVar(&f.format, "format", "table", "what stdout gets: table, json or junit")
+	flags.StringVar(&f.only, "only", "", "only scenarios whose ID, name, claim or step contains one of these, comma-separated")
+	flags.IntVar(&f.parallel, "parallel", 2*runtime.NumCPU(), "labs at once")
+	flags.IntVar(&f.repeat, "repeat", 1, "run everything N times; a check that passes sometimes fails as a flake")
+	flags.Uint64Var(&f.seed, "seed", 1, "seed of all the lab's randomness")
+	flags.BoolVar(&f.keep, "keep", false, "hold the lab of a single scenario after its run until interrupted; enter it with exec --lab ID")
+	c.MarkFlagDirname("output")
+	return c
+}
+
+func (f *runFlags) run(ctx context.Context, files []string) error {
+	scenarios, err := f.scenarios(files)
+	if err != nil {
+		return status(report.ExitBadUsage, err)
+	}
+	var hand []*os.File
+	if f.keep && !sandbox.Inside() {
+		socket, err := attach.Listen(scenarios[0].ID)
+		if err != nil {
+			return status(report.ExitBadUsage, err)
+		}
+		defer socket.Close()
+		hand = append(hand, socket)
+	}
+	if f.output != "" && !sandbox.Inside() {
+		if err := prepareFolder(f.output); err != nil {
+			return status(report.ExitBadUsage, err)
+		}
+	}
+	return inSandbox(ctx, hand, func(ctx context.Context, dir string) error { return f.inside(ctx, dir, scenarios) })
+}
+
+// scenarios reads what is to run and says everything that is wrong with it.
+func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
+	switch {
+	case f.format != "table" && f.format != "json" && f.format != "junit":
+		return nil, fmt.Errorf("--format %s: expected table, json or junit", f.format)
+	case f.parallel < 1:
+		return nil, fmt.Errorf("--parallel %d: expected 1 or more", f.parallel)
+	case f.repeat < 1:
+		return nil, fmt.Errorf("--repeat %d: expected 1 or more", f.repeat)
+	}
+	all, err := read(files)
+	if err != nil {
+		return nil, err
+	}
+	var nothing []error
+	for i, s := range all {
+		if len(s.Steps) == 0 {
+			nothing = append(nothing, fmt.Errorf("%s: a topology without steps; expected a scenario (use it with exec or up)", files[i]))
+		}
+	}
+	if err := errors.Join(nothing...); err != nil {
+		return nil, err
+	}
+	all = run.Select(all, f.only)
+	switch {
+	case len(all) == 0:
+		return nil, fmt.Errorf("--only %s: no scenario matches; gauntlet list shows them", f.only)
+	case f.keep && (len(all) > 1 || f.repeat > 1):
+		return nil, fmt.Errorf("--keep holds one lab; %d scenarios would run %d times: choose one with --only", len(all), f.repeat)
+	}
+	return all, nil
+}
+
+// read reads scenario files, or the seed suite; its error holds the mistakes
+// of all of them.
+func read(files []string) ([]*scenario.Scenario, error) {
+	if len(files) == 0 {
+		return tests.Seed()
+	}
+	var all []*scenario.Scenario
+	var wrong []error
+	seen := map[string]string{}
+	for _, file := range files {
+		s, err := scenario.Read(file)
+		if err != nil {
+			wrong = append(wrong, err)
+			continue
+		}
+		if other, twice := seen[s.ID]; twice {
+			wrong = append(wrong, fmt.Errorf("%s: its ID %q is that of %s; expected file names that differ", file, s.ID, other))
+			continue
+		}
+		seen[s.ID] = file
+		all = append(all, s)
+	}
+	return all, errors.Join(wrong...)
+}
+
+// prepareFolder makes the report folder, and refuses one that holds something
+// else than an earlier report.
+func prepareFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("report folder: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("report folder: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, resultsFile)); len(entries) > 0 && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("report folder %s is not empty and holds no earlier report; expected a new folder", dir)
+	}
+	return nil
+}
+
+const resultsFile = "results.json"
+
+func (f *runFlags) inside(ctx context.Context, dir string, scenarios []*scenario.Scenario) error {
+	p := newProgress(os.Stderr, scenarios, f.repeat)
+	o := run.Options{
+		Work: dir, Report: f.output, Node: []string{"/proc/self/exe", "node"},
+		Parallel: f.parallel, Repeat: f.repeat, Seed: f.seed, Version: version(), Watch: p.watch,
+	}
+	if f.keep {
+		o.Hold = func(ctx context.Context, s *scenario.Scenario, i *internet.Internet) {
+			fmt.Fprintf(os.Stderr, "lab %s is held; gauntlet exec --lab %s HOST -- COMMAND enters it, an interrupt ends it\n", s.ID, s.ID)
+			if err := attach.Serve(ctx, sandbox.Files()[0], i); err != nil {
+				fmt.Fprintf(os.Stderr, "gauntlet: %v\n", err)
+			}
+		}
+	}
+	results, err := run.Scenarios(ctx, scenarios, o)
+	p.finish()
+	if err != nil {
+		return status(report.ExitFail, err)
+	}
+	if f.output != "" {
+		if err := writeResults(f.output, results); err != nil {
+			return status(report.ExitBadUsage, err)
+		}
+	}
+	switch f.format {
+	case "json":
+		err = results.WriteJSON(os.Stdout)
+	case "junit":
+		err = results.WriteJUnit(os.Stdout)
+	default:
+		results.WriteTable(os.Stdout, isTerminal(os.Stdout))
+	}
+	if err != nil {
+		return status(report.ExitBadUsage, fmt.Errorf("write the results: %w", err))
+	}
+	return status(report.ExitStatus(results.Checks), nil)
+}
+
+// writeResults puts results.json in its place at once.
+func writeResults(dir string, r report.Results) error {
+	temporary, err := os.CreateTemp(dir, ".results-*")
+	if err != nil {
+		return fmt.Errorf("write the results: %w", err)
+	}
+	defer os.Remove(temporary.Name())
+	err = errors.Join(r.WriteJSON(temporary), temporary.Chmod(0o644), temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), filepath.Join(dir, resultsFile))
+	}
+	if err != nil {
+		return fmt.Errorf("write the results: %w", err)
+	}
+	return nil
+}
