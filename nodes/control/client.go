@@ -16,6 +16,9 @@ const maxEvents = 10_000
 // ErrNotOffered says that a node doesn't have the function that was asked for.
 var ErrNotOffered = errors.New("not offered")
 
+// ErrClosed says that a node closed its stdout: most often, that it ended.
+var ErrClosed = errors.New("the node closed its stdout")
+
 // Failed is the reason that a node gives for a function that it tried and
 // that failed.
 type Failed struct{ Reason string }
@@ -51,7 +54,7 @@ func NewClient(out io.Reader, in io.WriteCloser, onEvent func(Event)) *Client {
 		},
 		OnStop: func(_ *jrpc2.Client, err error) {
 			if err == nil || errors.Is(err, io.EOF) {
-				err = errors.New("the node closed its stdout")
+				err = ErrClosed
 			} else {
 				err = fmt.Errorf("the node's stdout: %w", err)
 			}

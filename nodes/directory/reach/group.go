@@ -1,0 +1,349 @@
+package reach
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"gauntlet/nodes/control"
+	"gauntlet/nodes/directory"
+	"gauntlet/nodes/identity"
+	"gauntlet/nodes/relay"
+)
+
+// Group is the relays that two users hold in parallel, each with a session of
+// both. One carries; when it dies, the next does. Both ends take them in the
+// same order, so that they come to the same one.
+type Group struct {
+	reacher *Reacher
+	session directory.Session
+	purpose string
+	peer    *identity.Certificate
+	caller  bool
+	members []*member
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+
+	mu       sync.Mutex
+	carrying int // index of the member that carries; -1: none
+}
+
+// member is one relay of a group.
+type member struct {
+	place   directory.Place
+	settled chan struct{} // closed once session is paired or err set
+	session *relay.Session
+	err     error
+}
+
+// join begins to join all the relays at once.
+func (r *Reacher) join(places []directory.Place, session directory.Session, purpose string, peer *identity.Certificate, caller bool) *Group {
+	g := &Group{reacher: r, session: session, purpose: purpose, peer: peer, caller: caller, carrying: -1}
+	ctx, cancel := context.WithCancel(r.ctx)
+	g.cancel = cancel
+	for _, place := range places {
+		m := &member{place: place, settled: make(chan struct{})}
+		g.members = append(g.members, m)
+		g.tasks.Go(func() {
+			defer close(m.settled)
+			m.session, m.err = r.enter(ctx, place, peer)
+		})
+	}
+	return g
+}
+
+// enter joins the session at one relay and waits for the other end there.
+func (r *Reacher) enter(ctx context.Context, place directory.Place, peer *identity.Certificate) (*relay.Session, error) {
+	// Long enough for one of the ports to be found closed, and short enough
+	// for the next relay to have its turn in a call's set-up.
+	bound := 3 * r.client.Profile.ConnectTimeout / 2
+	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("not paired at %s in %v", place.Relay.Name, bound))
+	defer cancel()
+	conn, err := r.dialRelay(ctx, place.Relay)
+	if err != nil {
+		return nil, fmt.Errorf("relay %s: %w", place.Relay.Name, err)
+	}
+	session, err := relay.Join(ctx, conn, place.ID, relay.User(peer.Hash()))
+	if err != nil {
+		return nil, fmt.Errorf("relay %s: %w", place.Relay.Name, err)
+	}
+	if err := session.WaitPaired(ctx); err != nil {
+		session.Close()
+		return nil, fmt.Errorf("relay %s: %w", place.Relay.Name, err)
+	}
+	return session, nil
+}
+
+// dialRelay opens a TLS connection to a relay: at its port, then at those that
+// firewalls leave open.
+func (r *Reacher) dialRelay(ctx context.Context, to directory.Supernode) (net.Conn, error) {
+	var failures []error
+	for _, port := range r.client.Ports(to.Addr.Port()) {
+		conn, err := r.dialPort(ctx, to, netip.AddrPortFrom(to.Addr.Addr(), port))
+		if err == nil {
+			return conn, nil
+		}
+		failures = append(failures, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(failures...)
+}
+
+func (r *Reacher) dialPort(ctx context.Context, to directory.Supernode, at netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, r.client.Profile.ConnectTimeout,
+		fmt.Errorf("no connection in %v", r.client.Profile.ConnectTimeout))
+	defer cancel()
+	conn, err := r.client.Network.Dial(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, identity.ClientTLS(r.client.Keys, r.client.Cert, r.client.Roots,
+		identity.ALPNRelay, identity.RoleSupernode))
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", at, err)
+	}
+	cert := identity.PeerCertificate(secure.ConnectionState(), r.client.Roots)
+	if cert == nil || cert.Name != to.Name {
+		conn.Close()
+		return nil, fmt.Errorf("%s is not supernode %s", at, to.Name)
+	}
+	return secure, nil
+}
+
+// Connect opens the end-to-end connection over the first relay after the one
+// that carried before (the first of all at first) over which it works, and
+// makes that one the carrying one. The caller's end is the TLS client.
+func (g *Group) Connect(ctx context.Context) (*Conn, error) {
+	next := g.Index() + 1
+	if next > 0 {
+		g.members[next-1].session.Close() // so that the other end goes on to the next as well
+	}
+	var failures []error
+	for i := next; i < len(g.members); i++ {
+		m := g.members[i]
+		conn, err := g.connect(ctx, m)
+		if err == nil {
+			g.mu.Lock()
+			g.carrying = i
+			g.mu.Unlock()
+			return &Conn{Conn: conn, Peer: g.peer, Session: g.session, Dialled: g.caller, Group: g, Path: g.path(m)}, nil
+		}
+		failures = append(failures, fmt.Errorf("over %s: %w", m.place.Relay.Name, err))
+		if m.session != nil && ctx.Err() == nil {
+			m.session.Close()
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(failures) == 0 {
+		failures = append(failures, errors.New("none is left"))
+	}
+	return nil, fmt.Errorf("connect to %s over relays: %w", g.peer.Name, errors.Join(failures...))
+}
+
+// connect opens the end-to-end connection over one relay.
+func (g *Group) connect(ctx context.Context, m *member) (*tls.Conn, error) {
+	select {
+	case <-m.settled:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if m.err != nil {
+		return nil, m.err
+	}
+	bound := g.reacher.client.Profile.CallTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer from the other end in %v", bound))
+	defer cancel()
+	if g.caller {
+		return g.reacher.greet(ctx, m.session.Stream(), g.purpose, g.peer, prefaceCaller, g.session)
+	}
+	conn := tls.Server(m.session.Stream(), g.reacher.serverTLS(g.purpose))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	if err := is(conn, g.reacher.client.Roots, g.peer); err != nil {
+		return nil, err
+	}
+	conn.SetReadDeadline(time.Now().Add(bound))
+	defer conn.SetReadDeadline(time.Time{})
+	kind, session, err := readPreface(conn)
+	if err != nil {
+		return nil, err
+	}
+	if kind != prefaceCaller || session != g.session {
+		return nil, errors.New("the stream is of another session")
+	}
+	return conn, nil
+}
+
+// path is the claim for what one relay of the group carries.
+func (g *Group) path(carrying *member) control.Path {
+	from, to := g.reacher.client.Cert.Name, g.peer.Name
+	if !g.caller {
+		from, to = to, from
+	}
+	return control.Path{Path: "relayed", Hops: 1, Relays: len(g.members), Carrying: 1, Legs: []control.Leg{
+		{From: from, To: carrying.place.Relay.Name, Transport: "tcp"},
+		{From: carrying.place.Relay.Name, To: to, Transport: "tcp"},
+	}}
+}
+
+// Held waits until it is settled which relays both ends hold, and returns how
+// many those are now.
+func (g *Group) Held(ctx context.Context) int {
+	held := 0
+	for _, m := range g.members {
+		select {
+		case <-m.settled:
+		case <-ctx.Done():
+			return held
+		}
+		if m.alive() {
+			held++
+		}
+	}
+	return held
+}
+
+// alive says whether a settled member is held by both ends.
+func (m *member) alive() bool { return m.err == nil && m.session.Err() == nil }
+
+// Carrying is the session that carries, the relay it is at, and true; or false
+// when none does.
+func (g *Group) Carrying() (*relay.Session, directory.Supernode, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.carrying < 0 {
+		return nil, directory.Supernode{}, false
+	}
+	m := g.members[g.carrying]
+	return m.session, m.place.Relay, true
+}
+
+// Relay returns the session at relay number i (from 0) and the relay, once it
+// is settled that both ends hold it; an error where they don't.
+func (g *Group) Relay(ctx context.Context, i int) (*relay.Session, directory.Supernode, error) {
+	if i < 0 || i >= len(g.members) {
+		return nil, directory.Supernode{}, fmt.Errorf("relay %d of %d", i, len(g.members))
+	}
+	m := g.members[i]
+	select {
+	case <-m.settled:
+	case <-ctx.Done():
+		return nil, m.place.Relay, context.Cause(ctx)
+	}
+	if m.err != nil {
+		return nil, m.place.Relay, m.err
+	}
+	return m.session, m.place.Relay, m.session.Err()
+}
+
+// Session is the attempt that the group belongs to.
+func (g *Group) Session() directory.Session { return g.session }
+
+// Peer is who holds the other ends.
+func (g *Group) Peer() *identity.Certificate { return g.peer }
+
+// Index is the number of the relay that carries, -1 for none.
+func (g *Group) Index() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.carrying
+}
+
+// SetIndex makes a relay the one that carries: with media only, no connection
+// over it says so.
+func (g *Group) SetIndex(i int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.carrying = i
+}
+
+// Len is the number of relays that were chosen.
+func (g *Group) Len() int { return len(g.members) }
+
+// StandBy sends small messages at this interval on every relay that both ends
+// hold and that carries nothing, until the group is closed.
+func (g *Group) StandBy(interval time.Duration) {
+	for i, m := range g.members {
+		g.tasks.Go(func() { g.standBy(i, m, interval) })
+	}
+}
+
+func (g *Group) standBy(i int, m *member, interval time.Duration) {
+	<-m.settled
+	if m.err != nil {
+		return
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.session.Done():
+			return
+		case <-ticker.C:
+		}
+		g.mu.Lock()
+		carries := g.carrying == i
+		g.mu.Unlock()
+		if !carries && m.session.Standby() != nil {
+			return
+		}
+	}
+}
+
+// Keep keeps the relays of a search for as long as the profile says, or until
+// none is left or ctx ends. It does not close the group.
+func (g *Group) Keep(ctx context.Context) {
+	g.StandBy(g.reacher.client.Profile.FallbackKeepAlive)
+	ctx, cancel := context.WithTimeout(ctx, g.reacher.client.Profile.FallbackHold)
+	defer cancel()
+	for _, m := range g.members {
+		select {
+		case <-m.settled:
+		case <-ctx.Done():
+			return
+		}
+		if m.err != nil {
+			continue
+		}
+		select {
+		case <-m.session.Done():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Hold keeps the relays in the background, and closes the group in the end.
+// After the group is closed it calls then, if that is not nil.
+func (g *Group) Hold(then func()) {
+	g.reacher.tasks.Go(func() {
+		g.Keep(g.reacher.ctx)
+		g.Close()
+		if then != nil {
+			then()
+		}
+	})
+}
+
+// Close leaves all relays and waits for what the group started.
+func (g *Group) Close() {
+	g.cancel()
+	for _, m := range g.members {
+		<-m.settled
+		if m.session != nil {
+			m.session.Close()
+		}
+	}
+	g.tasks.Wait()
+}

@@ -1,0 +1,37 @@
+package network
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+)
+
+func TestOS(t *testing.T) {
+	nw := OS()
+	if len(nw.Addrs()) == 0 {
+		t.Error("no addresses, not even loopback")
+	}
+	pc, err := nw.ListenPacket(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	if _, ok := pc.(PacketConn); !ok {
+		t.Errorf("%T is no PacketConn", pc)
+	}
+	if a := AddrPort(pc.LocalAddr()); a.Addr() != netip.MustParseAddr("127.0.0.1") || a.Port() == 0 {
+		t.Errorf("local address %s", a)
+	}
+}
+
+func TestAddrPort(t *testing.T) {
+	mapped := &net.UDPAddr{IP: net.ParseIP("192.0.2.1").To16(), Port: 7}
+	if got := AddrPort(mapped); got != netip.MustParseAddrPort("192.0.2.1:7") {
+		t.Errorf("%s", got)
+	}
+	for _, a := range []net.Addr{nil, &net.UnixAddr{Name: "x", Net: "unix"}} {
+		if got := AddrPort(a); got.IsValid() {
+			t.Errorf("%v is %s", a, got)
+		}
+	}
+}
