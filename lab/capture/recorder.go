@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"gauntlet/lab/evidence"
@@ -274,20 +275,24 @@ func (r *Recorder) Close() (evidence.Losses, error) {
 
 // release stops what runs and closes what is open.
 func (r *Recorder) release() error {
-	var errs []error
 	if r.reading {
 		close(r.stop)
 		<-r.done
 		r.reading = false
 	}
-	for _, router := range r.routers {
-		errs = append(errs, router.close())
+	// The kernel lets a packet socket go only when every processor has passed
+	// by; all at once wait for that together.
+	errs := make([]error, len(r.routers)+len(r.rings)+1)
+	var closing sync.WaitGroup
+	for i, router := range r.routers {
+		closing.Go(func() { errs[i] = router.close() })
 	}
-	for _, ring := range r.rings {
-		errs = append(errs, ring.close())
+	for i, ring := range r.rings {
+		closing.Go(func() { errs[len(r.routers)+i] = ring.close() })
 	}
+	closing.Wait()
 	if r.store != nil {
-		errs = append(errs, r.store.close())
+		errs[len(errs)-1] = r.store.close()
 	}
 	return errors.Join(errs...)
 }
