@@ -170,10 +170,10 @@ type Path struct {
 	Relays   int    `json:"relays,omitempty"`
 	Carrying int    `json:"carrying,omitempty"`
 	Hops     int    `json:"hops,omitempty"`
-	Legs     []Leg  `json:"legs,omitempty"`
+	Legs     []Leg  `json:"legs,omitempty"` // from the caller on, whoever opened them
 }
 
-// Leg is one hop of a path.
+// Leg is one hop of a path, in the direction of the payload.
 type Leg struct {
 	From      string `json:"from,omitempty"` // node names, where the node knows them
 	To        string `json:"to,omitempty"`
