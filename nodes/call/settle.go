@@ -50,10 +50,7 @@ func (c *Call) countRelays(ctx context.Context) {
 	held := group.Held(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.media.Relays = held
-	if c.overGroup {
-		c.signalling.Relays = held
-	}
+	c.media.Relays, c.signalling.Relays = held, held
 }
 
 // settleDirect takes the pair that was checked, if both ends found one.

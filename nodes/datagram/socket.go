@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	// maxHandled bounds the sealed datagrams that are opened and handled at
-	// once; more are dropped, as a full queue would.
+	// maxHandled bounds the sealed requests and notices that are opened and
+	// handled at once; more are dropped, as a full queue would. Answers are
+	// counted apart, so that handlers that wait for one get it.
 	maxHandled = 64
 	// maxPacket bounds a datagram that is read, in bytes.
 	maxPacket = 2048
@@ -53,7 +54,7 @@ type Socket struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 	cert   atomic.Pointer[identity.Certificate]
-	slots  chan struct{}
+	slots  [2]chan struct{} // for requests and notices; for answers
 	limits *limiter
 	seen   *replay
 	certs  *certificates
@@ -94,7 +95,7 @@ func Listen(ctx context.Context, nw network.Network, addr netip.AddrPort, cfg Co
 		return nil, fmt.Errorf("open UDP socket on %s: %T can't read addresses", addr, pc)
 	}
 	s := &Socket{
-		cfg: cfg, conn: conn, slots: make(chan struct{}, maxHandled),
+		cfg: cfg, conn: conn, slots: [2]chan struct{}{make(chan struct{}, maxHandled), make(chan struct{}, maxHandled)},
 		limits: newLimiter(cfg.Profile.DatagramRate, cfg.Profile.DatagramBurst),
 		seen:   newReplay(cfg.Profile.ReplayWindow), certs: newCertificates(),
 		handlers: map[uint8]Handler{}, waiting: map[[12]byte]*waiter{},
@@ -225,17 +226,22 @@ func (s *Socket) read() {
 }
 
 func (s *Socket) readSealed(from netip.AddrPort, b []byte) {
-	if _, ok := wire.Kind(b); !ok || !s.limits.allow(from.Addr(), time.Now()) {
+	kind, ok := wire.Kind(b)
+	if !ok || !s.limits.allow(from.Addr(), time.Now()) {
 		return
 	}
+	slots := s.slots[0]
+	if kind&wire.Answer != 0 {
+		slots = s.slots[1]
+	}
 	select {
-	case s.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		return
 	}
 	packet := append([]byte(nil), b...)
 	s.wg.Go(func() {
-		defer func() { <-s.slots }()
+		defer func() { <-slots }()
 		s.open(from, packet)
 	})
 }

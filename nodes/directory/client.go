@@ -129,44 +129,60 @@ func (c *Client) Find(ctx context.Context, name string) (*Record, error) {
 }
 
 // query asks want supernodes after the first skip ones for a record; nil if
-// none of them knows it.
+// none of them knows it. Where nothing is answered over UDP, although it was at
+// login, the own supernode asks instead.
 func (c *Client) query(ctx context.Context, name string, skip, want int) (*Record, error) {
 	request := nameRequest{Name: name, Want: skip + want}
-	var newest newest
-	if !c.Reach().UDP {
+	var found newest
+	overUDP := errors.New("UDP is blocked")
+	if c.Reach().UDP {
+		overUDP = c.queryOverUDP(ctx, request, skip, &found)
+		if errors.Is(overUDP, ErrNoSupernode) {
+			return nil, overUDP
+		}
+	}
+	if overUDP != nil {
 		var answer recordAnswer
 		if err := c.ask(ctx, methodQuery, request, &answer); err != nil {
 			return nil, err
 		}
-		newest.offer(answer, c.Roots)
-	} else {
-		var who supernodesAnswer
-		if err := c.ask(ctx, methodResponsible, request, &who); err != nil {
-			return nil, err
-		}
-		if len(who.List) <= skip {
-			return nil, nil
-		}
-		answered, err := each(ctx, c.Profile.UDPAnswer, who.List[skip:], func(ctx context.Context, to Supernode) error {
-			key, err := to.SealKey()
-			if err != nil {
-				return err
-			}
-			var answer recordAnswer
-			if err := c.Socket.Request(ctx, to.Addr, key, kindQuery, request, &answer); err != nil {
-				return err
-			}
-			newest.offer(answer, c.Roots)
-			return nil
-		})
-		if answered == 0 {
-			return nil, err
-		}
+		found.offer(answer, c.Roots)
 	}
-	if newest.record != nil && membership.Normal(newest.record.Name()) != membership.Normal(name) {
-		return nil, fmt.Errorf("%w: it is of %s", ErrRecord, newest.record.Name())
+	if found.record != nil && membership.Normal(found.record.Name()) != membership.Normal(name) {
+		return nil, fmt.Errorf("%w: it is of %s", ErrRecord, found.record.Name())
 	}
-	return newest.record, nil
+	return found.record, nil
+}
+
+// queryOverUDP asks the supernodes themselves. It fails if none answers.
+func (c *Client) queryOverUDP(ctx context.Context, request nameRequest, skip int, found *newest) error {
+	var who supernodesAnswer
+	if err := c.ask(ctx, methodResponsible, request, &who); err != nil {
+		return err
+	}
+	if len(who.List) <= skip {
+		return nil
+	}
+	bound := 3 * c.Profile.UDPAnswer
+	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer in %v", bound))
+	defer cancel()
+	answered, err := each(ctx, c.Profile.UDPAnswer, who.List[skip:], func(ctx context.Context, to Supernode) error {
+		key, err := to.SealKey()
+		if err != nil {
+			return err
+		}
+		var answer recordAnswer
+		if err := c.Socket.Request(ctx, to.Addr, key, kindQuery, request, &answer); err != nil {
+			return err
+		}
+		found.offer(answer, c.Roots)
+		return nil
+	})
+	if answered == 0 {
+		c.Log.Info("supernodes do not answer over UDP", "error", err)
+		return err
+	}
+	return nil
 }
 
 // Locate asks a user's supernode over UDP where it sees the user now, and

@@ -105,6 +105,12 @@ func (s *Server) Serve(ctx context.Context, c *link.Conn, method string, body []
 	return answer, true, err
 }
 
+// Knows says whether this supernode has a user's record.
+func (s *Server) Knows(name string) bool {
+	_, ok := s.store.Get(name, time.Now())
+	return ok
+}
+
 // responsible names the supernodes that keep a user's record, most responsible
 // first.
 func (s *Server) responsible(_ context.Context, _ *identity.Certificate, body []byte) (any, error) {

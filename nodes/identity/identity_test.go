@@ -173,7 +173,7 @@ func (c *counted) Read(b []byte) (int, error) {
 }
 
 // shake does a handshake in memory.
-func shake(client, server *tls.Config) (clientErr, serverErr error, toClient, toServer int) {
+func shake(client, server *tls.Config) (toClient, toServer int, clientErr, serverErr error) {
 	a, b := net.Pipe()
 	near, far := &counted{Conn: a}, &counted{Conn: b}
 	var wg sync.WaitGroup
@@ -191,7 +191,7 @@ func shake(client, server *tls.Config) (clientErr, serverErr error, toClient, to
 	}
 	a.Close()
 	wg.Wait()
-	return clientErr, serverErr, near.read, far.read
+	return near.read, far.read, clientErr, serverErr
 }
 
 func TestTLS(t *testing.T) {
@@ -225,7 +225,7 @@ func TestTLS(t *testing.T) {
 		{"own certificate at enrolment", enrolAtSupernode, sn(Possession), true},
 		{"server not pinned", ClientTLS(w.keys[RoleClient], cert, Roots{}, ALPNLink, RoleSupernode), sn(Optional, RoleClient), false},
 	} {
-		cerr, serr, down, up := shake(test.client, test.server)
+		down, up, cerr, serr := shake(test.client, test.server)
 		if ok := cerr == nil && serr == nil; ok != test.ok {
 			t.Errorf("%s: client %v, server %v; want success %v", test.name, cerr, serr, test.ok)
 		}

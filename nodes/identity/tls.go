@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ALPN protocol names (RFC 7301), one for each use of a TLS connection.
+// Names of protocols for ALPN (RFC 7301), one for each use of a TLS connection.
 const (
 	ALPNLink   = "gauntlet-link/1"
 	ALPNGossip = "gauntlet-gossip/1"
@@ -23,7 +23,7 @@ const (
 	ALPNProbe  = "gauntlet-probe/1"
 )
 
-// Client authentication of a TLS server.
+// Authentication is what a TLS server asks of its clients.
 type Authentication int
 
 const (

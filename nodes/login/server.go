@@ -25,6 +25,9 @@ import (
 const (
 	// maxConnections bounds the connections that are served at once.
 	maxConnections = 128
+	// acceptPause is the wait after a failed accept: out of descriptors, as a
+	// rule.
+	acceptPause = 100 * time.Millisecond
 	// connectionTime bounds one connection.
 	connectionTime = 30 * time.Second
 	// Attempts to log in, per second and at once: of one address (a supernode
@@ -79,6 +82,10 @@ func (s *Server) Serve(l net.Listener) {
 				return
 			case err != nil:
 				s.cfg.Log.Warn("accept", "error", err)
+				select {
+				case <-time.After(acceptPause):
+				case <-s.ctx.Done():
+				}
 				continue
 			}
 			select {

@@ -29,3 +29,32 @@ func (script) RemoteAddr() net.Addr             { return nil }
 func (script) SetDeadline(time.Time) error      { return nil }
 func (script) SetReadDeadline(time.Time) error  { return nil }
 func (script) SetWriteDeadline(time.Time) error { return nil }
+
+// record is a connection that keeps what is written and has nothing to read
+// until it is closed.
+type record struct {
+	sink
+	wrote  chan []byte
+	closed chan struct{}
+}
+
+func newRecord() *record { return &record{wrote: make(chan []byte, 16), closed: make(chan struct{})} }
+
+func (r *record) Read([]byte) (int, error) {
+	<-r.closed
+	return 0, io.EOF
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.wrote <- append([]byte(nil), b...)
+	return len(b), nil
+}
+
+func (r *record) Close() error {
+	select {
+	case <-r.closed:
+	default:
+		close(r.closed)
+	}
+	return nil
+}

@@ -24,6 +24,7 @@ type end struct {
 	session *session
 	peer    *end
 	paired  chan struct{}
+	told    chan struct{}  // closed once the end was told that it is paired
 	token   Token          // unused one, if any
 	source  netip.AddrPort // of media datagrams, if any
 
@@ -44,6 +45,7 @@ func newEnd(s *Server, conn net.Conn, user User) *end {
 		conn:    conn,
 		user:    user,
 		paired:  make(chan struct{}),
+		told:    make(chan struct{}),
 		opened:  make(chan Transport, 4),
 		stream:  rate.NewLimiter(rate.Limit(s.config.StreamRate), s.config.StreamBurst),
 		media:   rate.NewLimiter(rate.Limit(s.config.MediaRate), s.config.MediaBurst),
@@ -90,6 +92,7 @@ func (e *end) notify(ctx context.Context) {
 		case <-paired:
 			paired, timeout = nil, nil
 			e.send(frame(framePaired))
+			close(e.told)
 		case transport := <-e.opened:
 			e.send(frame(frameOpened, []byte{byte(transport)}))
 		}
@@ -128,6 +131,15 @@ func (e *end) pass(ctx context.Context, whole []byte) error {
 	case <-e.paired:
 	default:
 		return fmt.Errorf("%w: type %d before the session is paired", errFrame, whole[0])
+	}
+	// The peer must learn that it is paired before anything of this end's
+	// comes: it reads no stream until then.
+	select {
+	case <-e.peer.told:
+	case <-e.peer.stopped:
+		return errors.New("pass relay frame: the other end left")
+	case <-ctx.Done():
+		return fmt.Errorf("pass relay frame: %w", context.Cause(ctx))
 	}
 	if err := e.stream.WaitN(ctx, len(whole)); err != nil {
 		return fmt.Errorf("pass relay frame: %w", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gauntlet/nodes/media"
@@ -117,6 +118,7 @@ func FuzzServer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := NewServer(Default(), &counter{})
 		a, b := newEnd(s, script{bytes.NewReader(data)}, User{1}), newEnd(s, sink{}, User{2})
+		close(b.told)
 		id := NewID()
 		if s.join(a, id, b.user) != nil || s.join(b, id, a.user) != nil {
 			t.Fatal("cannot join")
@@ -129,5 +131,53 @@ func FuzzServer(f *testing.F) {
 		if len(s.sessions)+len(s.tokens)+len(s.perUser)+len(s.sources) != 0 {
 			t.Error("the server holds something of a session that ended")
 		}
+	})
+}
+
+// TestFrameBytes holds the wire format still.
+func TestFrameBytes(t *testing.T) {
+	id, peer := ID{0xaa}, User{0xbb}
+	join := append([]byte{1, 0, 48, 0xaa}, make([]byte, 15)...)
+	join = append(append(join, 0xbb), make([]byte, 31)...)
+	for name, c := range map[string]struct{ got, want []byte }{
+		"join":    {frame(frameJoin, id[:], peer[:]), join},
+		"paired":  {frame(framePaired), []byte{2, 0, 0}},
+		"stream":  {frame(frameStream, []byte("hi")), []byte{3, 0, 2, 'h', 'i'}},
+		"standby": {frame(frameStandby, make([]byte, standbyBody)), append([]byte{4, 0, 16}, make([]byte, 16)...)},
+		"ask":     {frame(frameAsk, []byte{byte(TCP)}), []byte{5, 0, 1, 2}},
+		"opened":  {frame(frameOpened, []byte{byte(UDP)}), []byte{7, 0, 1, 1}},
+		"token":   {Token{0xcc}.Wire(), append([]byte{0xc2, 0xcc}, make([]byte, 15)...)},
+	} {
+		if !bytes.Equal(c.got, c.want) {
+			t.Errorf("%s is %x, want %x", name, c.got, c.want)
+		}
+	}
+}
+
+// TestPairedIsToldBeforeTheStream has one end send before the other was told
+// that it is paired: it must learn of that first.
+func TestPairedIsToldBeforeTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewServer(Default(), &counter{})
+		conn := newRecord()
+		a, b := newEnd(s, sink{}, User{1}), newEnd(s, conn, User{2})
+		id := NewID()
+		if s.join(b, id, a.user) != nil || s.join(a, id, b.user) != nil {
+			t.Fatal("cannot join")
+		}
+		hello := frame(frameStream, []byte("hello"))
+		passed := make(chan error, 1)
+		go func() { passed <- a.pass(t.Context(), hello) }()
+		synctest.Wait()
+		ended := make(chan error, 1)
+		go func() { ended <- b.run(t.Context(), new(frameBuffer)) }()
+		if err := <-passed; err != nil {
+			t.Error(err)
+		}
+		if first, second := <-conn.wrote, <-conn.wrote; first[0] != framePaired || !bytes.Equal(second, hello) {
+			t.Errorf("wrote %x and then %x", first, second)
+		}
+		conn.Close()
+		<-ended
 	})
 }

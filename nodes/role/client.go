@@ -261,14 +261,6 @@ func (n *client) current() *user {
 	return n.user
 }
 
-// loggedIn is who is logged in, or the error for a function that needs it.
-func (n *client) loggedIn() (*user, error) {
-	if u := n.current(); u != nil {
-		return u, nil
-	}
-	return nil, errors.New("not logged in")
-}
-
 // Close logs out and ends everything.
 func (n *client) Close() error {
 	n.mu.Lock()

@@ -10,6 +10,7 @@ import (
 
 	"gauntlet/nodes/control"
 	"gauntlet/nodes/directory"
+	"gauntlet/nodes/membership"
 )
 
 // TestCarryingRelayDies checks claim C5: the call goes on over the next relay.
@@ -206,5 +207,57 @@ func TestBaset2004(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		o.hangup("alice", call, 3*time.Second)
+	})
+}
+
+// TestUDPBlockedSinceLogin has both boxes block UDP only after login, when the
+// clients believe in it.
+func TestUDPBlockedSinceLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOverlay(t, 12, "alice", "bob")
+		defer o.close()
+		alice, bob := o.nodes["alice"].addr, o.nodes["bob"].addr
+		box := portRestricted(alice, bob)
+		o.net.SetFilter(box)
+		o.logins("alice", "bob")
+		o.net.SetFilter(func(transport string, from, to netip.AddrPort) bool {
+			return transport == "tcp" && box(transport, from, to)
+		})
+		path, err := o.search("alice", "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path.Path != "relayed" || path.Relays != 2 {
+			t.Errorf("search %+v", path)
+		}
+		call, err := o.dial("alice", "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if call.Media.Path != "relayed" || call.Media.Legs[0].Transport != "tcp" || call.Media.Legs[1].Transport != "tcp" {
+			t.Errorf("media %+v", call.Media)
+		}
+		time.Sleep(3 * time.Second)
+		o.hangup("alice", call, 3*time.Second)
+	})
+}
+
+// TestRecordsAreWithTheResponsible checks that a user's record is kept by the
+// three supernodes that rendezvous hashing gives, and by no other.
+func TestRecordsAreWithTheResponsible(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOverlay(t, 12, "alice")
+		defer o.close()
+		o.logins("alice")
+		for _, name := range o.names {
+			n, ok := o.nodes[name].Node.(*supernode)
+			if !ok {
+				continue
+			}
+			want := membership.Contains(membership.Responsible(n.members.Supernodes(), "alice", 3), membership.IDOf(n.cert))
+			if got := n.directory.Load().Knows("alice"); got != want {
+				t.Errorf("%s has the record of alice: %v, want %v", name, got, want)
+			}
+		}
 	})
 }

@@ -193,7 +193,7 @@ func TestCall(t *testing.T) {
 			signalling: control.Path{Path: "relayed", Hops: 1, Relays: 4, Carrying: 1},
 			media:      control.Path{Path: "relayed", Hops: 1, Relays: 4, Carrying: 1}, transport: "tcp"},
 		{name: "udp blocked at the caller alone", filter: func(a, _ netip.Addr) filter { return blockUDPAndRestrict(a) },
-			signalling: control.Path{Path: "direct"},
+			signalling: control.Path{Path: "direct", Relays: 4},
 			media:      control.Path{Path: "relayed", Hops: 1, Relays: 4, Carrying: 1}, transport: "tcp"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -220,9 +220,10 @@ func TestCall(t *testing.T) {
 				if got := call.Media.Legs[0].Transport; got != c.transport {
 					t.Errorf("media over %s, want %s", got, c.transport)
 				}
-				for _, leg := range append(call.Media.Legs, call.Signalling.Legs...) {
-					if leg.From == "" || leg.To == "" {
-						t.Errorf("leg %+v", leg)
+				for _, path := range []*control.Path{call.Media, call.Signalling} {
+					// Legs lead from caller to callee, whoever opened the connection.
+					if first, last := path.Legs[0], path.Legs[len(path.Legs)-1]; first.From != "alice" || last.To != "bob" {
+						t.Errorf("legs %+v", path.Legs)
 					}
 				}
 				call.Media.Legs, call.Signalling.Legs = nil, nil

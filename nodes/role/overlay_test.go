@@ -90,7 +90,7 @@ func newOverlayWrapped(t *testing.T, profile string, wrap func(network.Network) 
 func (o *overlay) add(name, role string) {
 	addr := netip.AddrFrom4([4]byte{198, 18, 0, byte(len(o.names) + 10)})
 	log := slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	var host network.Network = o.net.Host(name, addr)
+	host := o.net.Host(name, addr)
 	if o.wrap != nil {
 		host = o.wrap(host)
 	}

@@ -45,11 +45,10 @@ func (s *session) setUDP(a netip.AddrPort) {
 
 // sessions are a supernode's users, and its count of connections.
 type sessions struct {
-	mu      sync.Mutex
-	byUser  map[string]*session
-	total   int
-	byAddr  map[netip.Addr]int
-	onLeave []func(*session)
+	mu     sync.Mutex
+	byUser map[string]*session
+	total  int
+	byAddr map[netip.Addr]int
 }
 
 func newSessions() *sessions {
@@ -94,26 +93,12 @@ func (s *sessions) attach(cert *identity.Certificate, c *link.Conn, tcp netip.Ad
 	}
 	c.OnClose(func() {
 		s.mu.Lock()
-		gone := s.byUser[key] == n
-		if gone {
+		if s.byUser[key] == n {
 			delete(s.byUser, key)
 		}
-		fs := s.onLeave
 		s.mu.Unlock()
-		if gone {
-			for _, f := range fs {
-				f(n)
-			}
-		}
 	})
 	return n, nil
-}
-
-// leaving has f called when a user is gone. f must not block.
-func (s *sessions) leaving(f func(*session)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.onLeave = append(s.onLeave, f)
 }
 
 // of is the session of a user, nil if there is none here.

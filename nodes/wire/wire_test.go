@@ -219,7 +219,7 @@ func TestReadFrameBounds(t *testing.T) {
 			t.Errorf("%s: %v", in, err)
 		}
 	}
-	if _, err := ReadFrame(bytes.NewReader([]byte{0, 0, 0, 5, 1})); err != io.ErrUnexpectedEOF {
+	if _, err := ReadFrame(bytes.NewReader([]byte{0, 0, 0, 5, 1})); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("cut frame: %v", err)
 	}
 	f := &Frame{Type: FrameNotice, Body: append([]byte{0x5a, 0, 1, 0x20, 0}, make([]byte, MaxFrame+1024)...)}

@@ -30,7 +30,7 @@ func (r *Reacher) Connect(ctx context.Context, to *directory.Record, purpose str
 		conn, err := r.callBack(ctx, to, purpose, session)
 		if err == nil {
 			return &Conn{Conn: conn, Peer: to.Certificate, Session: session,
-				Path: control.Path{Path: "reversed", Legs: []control.Leg{{From: peer, To: me, Transport: "tcp"}}}}, nil
+				Path: control.Path{Path: "reversed", Legs: []control.Leg{{From: me, To: peer, Transport: "tcp"}}}}, nil
 		}
 		failures = append(failures, fmt.Errorf("reversed: %w", err))
 	}

@@ -312,7 +312,7 @@ func (r *Reacher) meet(in *directory.Introduction, from *identity.Certificate) e
 			return fmt.Errorf("connect back: %w", err)
 		}
 		serve(r.ctx, &Conn{Conn: conn, Peer: from, Session: in.Session, Dialled: true,
-			Path: control.Path{Path: "reversed", Legs: []control.Leg{{From: r.client.Cert.Name, To: from.Name, Transport: "tcp"}}}})
+			Path: control.Path{Path: "reversed", Legs: []control.Leg{{From: from.Name, To: r.client.Cert.Name, Transport: "tcp"}}}})
 		return nil
 	}
 	group := r.join(in.Places, in.Session, in.Purpose, from, false)
