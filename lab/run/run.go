@@ -82,7 +82,7 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 				defer func() { <-places }()
 				one := &single{
 					Scenario: s, options: o, tell: tell, name: s.ID,
-					random: rand.New(rand.NewPCG(o.Seed, uint64(i)<<32|uint64(n))),
+					random: newRandom(o.Seed, i, n),
 				}
 				if repeat > 1 {
 					one.name = fmt.Sprintf("%s.%d", s.ID, n+1)
@@ -112,6 +112,11 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 	}
 	r.Run.Verdicts = report.Count(r.Checks)
 	return r, nil
+}
+
+// newRandom is the source of randomness of one repetition of one scenario.
+func newRandom(seed uint64, scenario, repetition int) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, uint64(scenario)<<32|uint64(repetition)))
 }
 
 // Select keeps the scenarios whose ID, claims or step names contain one of the

@@ -1,0 +1,111 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"gauntlet/lab/path"
+	"gauntlet/lab/scenario"
+	"gauntlet/nodes/control"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const two = `name: two rows
+claims: [P-S0]
+topology: {hosts: {login: {}, a: {}, b: {}}}
+nodes: {login: {role: login}, a: {role: client}, b: {role: client}}
+steps:
+  - login: [a, b]
+    claims: [P-L0]
+    expect: {path: direct}
+  - search: {caller: a, callee: b}
+    expect: {path: direct}
+  - search: {caller: b, callee: a}
+    expect: {path: direct}
+  - call: {caller: a, callee: b}
+    expect: {signalling: {path: direct}, media: {path: direct}}
+`
+
+func parse(t *testing.T, id string) *scenario.Scenario {
+	t.Helper()
+	s, err := scenario.Parse(id+".yaml", []byte(two))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSelect(t *testing.T) {
+	all := []*scenario.Scenario{parse(t, "first"), parse(t, "second")}
+	for _, test := range []struct {
+		patterns string
+		want     int
+	}{
+		{"", 2}, {"first", 1}, {"p-l0", 2}, {"P-S0,nothing", 2}, {"second/call", 1}, {"third", 0}, {"first, second", 2},
+	} {
+		if got := Select(all, test.patterns); len(got) != test.want {
+			t.Errorf("--only %q keeps %d, want %d", test.patterns, len(got), test.want)
+		}
+	}
+}
+
+// A scenario that can't even be built gives all its checks, with the reason.
+func TestNothingDriven(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("out of time"))
+	one := &single{Scenario: parse(t, "x"), name: "x", tell: func(Event) {}, options: Options{Work: t.TempDir()}}
+	var ids []string
+	for _, c := range one.run(ctx) {
+		ids = append(ids, c.ID)
+		if c.Verdict != "fail" || !strings.Contains(c.Reason, "not driven: ") {
+			t.Errorf("%s: %s: %s", c.ID, c.Verdict, c.Reason)
+		}
+	}
+	want := []string{"x/login/a", "x/login/b", "x/search", "x/search.2", "x/call/signalling", "x/call/media"}
+	if diff := cmp.Diff(want, ids); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnlike(t *testing.T) {
+	yes := true
+	expected := &scenario.Found{UDP: &yes, Mapping: "endpoint-independent", Filtering: "address-dependent"}
+	found := control.Middlebox{UDP: true, Mapping: "endpoint-independent", Filtering: "address-dependent"}
+	if got := unlike(expected, &found); got != "" {
+		t.Errorf("alike, but %q", got)
+	}
+	found.Mapping = "none"
+	if got := unlike(expected, &found); !strings.Contains(got, `mapping "none", expected "endpoint-independent"`) {
+		t.Errorf("%q", got)
+	}
+	if got := unlike(expected, nil); got == "" {
+		t.Error("no finding is as expected")
+	}
+}
+
+func TestClaimed(t *testing.T) {
+	if claimed(nil) != nil {
+		t.Error("a claim out of nothing")
+	}
+	got := claimed(&control.Path{Path: "relayed", Hops: 1, Relays: 2, Carrying: 1, Legs: []control.Leg{{From: "a", To: "sn", Transport: "udp"}}})
+	want := &path.Record{Path: "relayed", Hops: 1, Relays: 2, Carrying: 1, Legs: []path.Leg{{From: "a", To: "sn", Transport: "udp"}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Payloads are of an unusual size between 32 and 48 KiB.
+func TestPayload(t *testing.T) {
+	one := &single{random: newRandom(1, 0, 0)}
+	for range 100 {
+		if n := len(one.payload(0)); n <= 32<<10 || n >= 48<<10 || n%2 == 0 {
+			t.Fatalf("%d bytes", n)
+		}
+	}
+	if n := len(one.payload(907)); n != 907 {
+		t.Errorf("%d bytes, asked for 907", n)
+	}
+}
