@@ -3,6 +3,7 @@ package media_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -230,9 +231,14 @@ func FuzzReceive(f *testing.F) {
 	f.Add(packet)
 	f.Add([]byte{0x9f, 0xff})
 	f.Add(append([]byte{0x90}, make([]byte, 40)...))
+	var other media.Master // a key that no packet of the corpus was sealed with
+	rand.Read(other.Key[:])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, receiver := pair(t)
-		if _, err := receiver.Receive(data, time.Now()); err == nil && !bytes.Equal(data, packet) {
+		receiver, err := media.NewReceiver(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := receiver.Receive(data, time.Now()); err == nil {
 			t.Error("a packet that nobody sealed is taken")
 		}
 	})

@@ -10,6 +10,10 @@ import (
 	"gauntlet/nodes/directory"
 )
 
+// relayRounds is how often relays are chosen when none of those chosen before
+// could be used.
+const relayRounds = 2
+
 // Connect reaches a user for a purpose: straight, where its record says that
 // it can be reached over TCP; by having it connect here, where this user can
 // be; else through relays, of which as many as asked for are chosen. It
@@ -34,18 +38,21 @@ func (r *Reacher) Connect(ctx context.Context, to *directory.Record, purpose str
 		}
 		failures = append(failures, fmt.Errorf("reversed: %w", err))
 	}
-	if ctx.Err() == nil {
-		group, err := r.Group(ctx, to, purpose, session, relays)
-		if err == nil {
-			conn, err := group.Connect(ctx)
-			if err == nil {
-				return conn, nil
-			}
-			group.Close()
-			failures = append(failures, err)
-		} else {
-			failures = append(failures, err)
+	for range relayRounds {
+		if ctx.Err() != nil {
+			break
 		}
+		group, err := r.Group(ctx, to, purpose, session, relays)
+		if err != nil {
+			failures = append(failures, err)
+			break
+		}
+		conn, err := group.Connect(ctx)
+		if err == nil {
+			return conn, nil
+		}
+		group.Close()
+		failures = append(failures, err)
 	}
 	return nil, fmt.Errorf("reach %s: %w", peer, errors.Join(failures...))
 }
