@@ -164,6 +164,12 @@ func (a *assigner) members(outside string) {
 		}
 		return run
 	}
+	// On the internet nobody is anybody's neighbour but the router's, as in the
+	// real one; see neighbours.
+	bits := prefix.Bits()
+	if outside == "" {
+		bits = 32
+	}
 	ports := 0
 	for i := range a.plan.Boxes {
 		b := &a.plan.Boxes[i]
@@ -171,7 +177,7 @@ func (a *assigner) members(outside string) {
 			continue
 		}
 		ports++
-		b.Port, b.Gateway, b.WANBits = fmt.Sprint(port, ports), gateway, prefix.Bits()
+		b.Port, b.Gateway, b.WANBits = fmt.Sprint(port, ports), gateway, bits
 		b.WAN = take(a.addresses[i])
 	}
 	for i := range a.plan.Hosts {
@@ -180,7 +186,7 @@ func (a *assigner) members(outside string) {
 			continue
 		}
 		ports++
-		h.Port, h.Gateway, h.Bits = fmt.Sprint(port, ports), gateway, prefix.Bits()
+		h.Port, h.Gateway, h.Bits = fmt.Sprint(port, ports), gateway, bits
 		if len(h.Addrs) == 0 {
 			h.Addrs = take(1)
 		}

@@ -192,7 +192,7 @@ func (b *builder) connect(s *space) error {
 	return s.netlink.flush()
 }
 
-// configure brings the uplink up and gives it addresses and routes.
+// configure brings the uplink up and gives it addresses, routes and neighbours.
 func (b *builder) configure(s *space) error {
 	if s.uplink != "" {
 		s.netlink.setUp(s.uplink, uplink)
@@ -206,7 +206,23 @@ func (b *builder) configure(s *space) error {
 	for _, r := range s.routes {
 		s.netlink.addRoute(r, bridge)
 	}
+	s.neighbours()
 	return s.netlink.flush()
+}
+
+// neighbours tells each end of an uplink the other's hardware address for
+// good. The kernel has one neighbour table for all namespaces of the machine,
+// by default of 1024 entries, which a few labs at once would fill if every
+// pair of hosts had to resolve each other; entries made for good don't count.
+func (s *space) neighbours() {
+	if s.gateway.IsValid() {
+		s.netlink.addNeighbour(s.gateway, hardwareAddress(insideEnd, s.gateway), uplink)
+	}
+	for _, m := range s.members {
+		for _, addr := range m.outside {
+			s.netlink.addNeighbour(addr.Addr(), hardwareAddress(insideEnd, m.outside[0].Addr()), bridge)
+		}
+	}
 }
 
 // finish switches offloads off, waits for interfaces to be ready, and shapes

@@ -15,7 +15,9 @@
 //	  eth0 10.0.1.2      eth0 198.19.1.2
 //	  alice              carol
 //
-// The internet is a bridge in a namespace of its own, which is also a router.
+// The internet is a bridge in a namespace of its own, which is also a router:
+// all packets between those on it go through that router, none has another for
+// a neighbour.
 // A middlebox is a router between its wan and its lan, and boxes may stand
 // behind boxes. Its rules are no business of this package.
 package topo

@@ -212,10 +212,35 @@ func (s *rtnl) addAddress(name string, index int, addr netip.Prefix) {
 		nl.NewRtAttr(unix.IFA_BROADCAST, last(addr).AsSlice()))
 }
 
+// addNeighbour queues a neighbour's hardware address that is never resolved and
+// never forgotten.
+func (s *rtnl) addNeighbour(addr netip.Addr, mac net.HardwareAddr, index int) {
+	s.add(fmt.Sprintf("add neighbour %v", addr), unix.RTM_NEWNEIGH, create, &neighbour{
+		NdMsg: unix.NdMsg{Family: unix.AF_INET, Ifindex: int32(index), State: unix.NUD_PERMANENT},
+	},
+		nl.NewRtAttr(unix.NDA_DST, addr.AsSlice()),
+		nl.NewRtAttr(unix.NDA_LLADDR, mac))
+}
+
+// neighbour is the fixed part of a neighbour message.
+type neighbour struct{ unix.NdMsg }
+
+func (n *neighbour) Len() int { return unix.SizeofNdMsg }
+
+func (n *neighbour) Serialize() []byte {
+	b := make([]byte, unix.SizeofNdMsg)
+	b[0] = n.Family
+	binary.NativeEndian.PutUint32(b[4:], uint32(n.Ifindex))
+	binary.NativeEndian.PutUint16(b[8:], n.State)
+	b[10], b[11] = n.Flags, n.Type
+	return b
+}
+
 // addRoute queues an IPv4 route. The prefix 0.0.0.0/0 is the default route.
+// The neighbour it goes through need not be in a prefix of the interface.
 func (s *rtnl) addRoute(r Route, index int) {
 	msg := nl.NewRtMsg()
-	msg.Family, msg.Dst_len, msg.Scope = unix.AF_INET, uint8(r.To.Bits()), unix.RT_SCOPE_UNIVERSE
+	msg.Family, msg.Dst_len, msg.Scope, msg.Flags = unix.AF_INET, uint8(r.To.Bits()), unix.RT_SCOPE_UNIVERSE, unix.RTNH_F_ONLINK
 	s.add(fmt.Sprintf("add route to %v through %v", r.To, r.Via), unix.RTM_NEWROUTE, create, msg,
 		nl.NewRtAttr(unix.RTA_DST, r.To.Addr().AsSlice()),
 		nl.NewRtAttr(unix.RTA_GATEWAY, r.Via.AsSlice()),
