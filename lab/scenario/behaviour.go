@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"slices"
 
 	"gauntlet/middlebox"
 	"gauntlet/topo"
@@ -34,16 +35,18 @@ func Behaviour(preset string, o Overrides) (middlebox.Behaviour, error) {
 	override(&b.Unsolicited, o.Unsolicited)
 	override(&b.Refresh, o.Refresh)
 	override(&b.Pool, o.Pool)
-	if o.Block != nil {
-		b.Block = o.Block
+	b.Block, b.Deny = slices.Clone(b.Block), slices.Clone(b.Deny)
+	for _, p := range o.Block {
+		if !slices.Contains(b.Block, p) {
+			b.Block = append(b.Block, p)
+		}
 	}
-	if o.Deny != nil {
-		b.Deny = nil
-		for _, text := range o.Deny {
-			d, err := middlebox.ParseDeny(text)
-			if err != nil {
-				return b, err
-			}
+	for _, text := range o.Deny {
+		d, err := middlebox.ParseDeny(text)
+		if err != nil {
+			return b, err
+		}
+		if !slices.Contains(b.Deny, d) {
 			b.Deny = append(b.Deny, d)
 		}
 	}

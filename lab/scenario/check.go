@@ -92,8 +92,9 @@ func (c *checker) behaviour(path []string, preset string, o Overrides) {
 	for _, err := range b.Validate() {
 		c.at(path, "%v", err)
 	}
-	for _, d := range b.Deny {
-		if _, ok := c.s.Topology.Hosts.Get(d.Host); !ok && len(o.Deny) == 0 {
+	own, _ := middlebox.Preset(preset)
+	for _, d := range own.Deny {
+		if _, ok := c.s.Topology.Hosts.Get(d.Host); !ok {
 			c.at(under(path, "preset"), "preset %s denies the host %q, which does not exist; expected a host of that name", preset, d.Host)
 		}
 	}

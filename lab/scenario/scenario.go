@@ -77,9 +77,10 @@ type Overrides struct {
 	Pool *middlebox.Pool `yaml:"pool" json:"pool,omitempty" jsonschema:"enum=paired,enum=arbitrary"`
 	// How many external addresses the box has.
 	Addresses *int `yaml:"addresses" json:"addresses,omitempty" jsonschema:"minimum=1"`
-	// Transports that the box stops, both ways.
+	// Transports that the box stops, both ways, beside those of its preset.
 	Block []middlebox.Protocol `yaml:"block" json:"block,omitempty" jsonschema:"enum=udp,enum=tcp"`
-	// Destinations that the box stops: HOST, HOST:PROTO or HOST:PROTO:PORT.
+	// Destinations that the box stops, beside those of its preset: HOST,
+	// HOST:PROTO or HOST:PROTO:PORT.
 	Deny []string `yaml:"deny" json:"deny,omitempty"`
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"gauntlet/lab/scenario"
+	"gauntlet/middlebox"
 )
 
 const good = `name: search, symmetric NATs
@@ -130,6 +131,26 @@ steps:
 	}
 	if diff := cmp.Diff([]int{3, 4, 6, 6, 8, 10, 10, 11, 12}, lines); diff != "" {
 		t.Errorf("lines: %s\n%v", diff, err)
+	}
+}
+
+// What a file stops comes beside what the preset stops.
+func TestBlockAndDenyAdd(t *testing.T) {
+	udp := scenario.Overrides{Block: []middlebox.Protocol{"udp", "tcp"}, Deny: []string{"login:tcp", "x:udp:53"}}
+	b, err := scenario.Behaviour("tcp-blocked", udp)
+	if err != nil || len(b.Block) != 2 {
+		t.Errorf("blocks %v, %v", b.Block, err)
+	}
+	b, err = scenario.Behaviour("login-blocked", udp)
+	if err != nil || len(b.Deny) != 2 {
+		t.Errorf("denies %v, %v", b.Deny, err)
+	}
+	if preset, _ := middlebox.Preset("tcp-blocked"); len(preset.Block) != 1 {
+		t.Errorf("the preset itself has changed: %v", preset.Block)
+	}
+	_, err = scenario.Parse("f.yaml", []byte("topology:\n  middleboxes: {b: {preset: login-blocked}}\n  hosts: {a: {behind: b}}\n"))
+	if err == nil || !strings.Contains(err.Error(), `f.yaml:2:29: preset login-blocked denies the host "login", which does not exist`) {
+		t.Errorf("no login server: %v", err)
 	}
 }
 

@@ -1,0 +1,166 @@
+package certify
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"gauntlet/lab/internet"
+	"gauntlet/middlebox"
+	"gauntlet/middlebox/probe"
+	"gauntlet/topo"
+)
+
+// bench holds the measuring points of an internet: two hosts on the LAN of
+// each box, three addresses on each network that a box is attached to.
+type bench struct {
+	internet *internet.Internet
+	points   *topo.Bench
+	watch    *probe.Watch
+	denied   []probe.Target
+
+	mu      sync.Mutex // guards what follows
+	inside  map[string][2]probe.Host
+	outside map[string][3]probe.Host // by the box outside, or topo.InternetName
+}
+
+// newBench begins to watch all boxes.
+func newBench(i *internet.Internet) (*bench, error) {
+	b := &bench{
+		internet: i, points: i.Bench(), watch: probe.NewWatch(), denied: denied(i),
+		inside: map[string][2]probe.Host{}, outside: map[string][3]probe.Host{},
+	}
+	for _, box := range i.Boxes() {
+		if err := b.watch.Box(box.Name, i.Namespace(box.Name), internet.LogGroup); err != nil {
+			return nil, errors.Join(err, b.close())
+		}
+	}
+	return b, nil
+}
+
+// close removes all points and ends the watch, unless doubt has.
+func (b *bench) close() error {
+	b.watch.Close()
+	return b.points.Close()
+}
+
+// denied returns all hosts that some box keeps out of reach. All boxes are
+// tried with them.
+func denied(i *internet.Internet) (targets []probe.Target) {
+	for _, box := range i.Boxes() {
+		for _, d := range box.Behaviour.Deny {
+			n := slices.IndexFunc(targets, func(t probe.Target) bool { return t.Name == d.Host })
+			if n < 0 {
+				h, ok := i.Plan.Host(d.Host)
+				if !ok {
+					continue
+				}
+				n = len(targets)
+				targets = append(targets, probe.Target{Name: d.Host, Addr: h.Addrs[0]})
+			}
+			if d.Port != 0 && !slices.Contains(targets[n].Ports, d.Port) {
+				targets[n].Ports = append(targets[n].Ports, d.Port)
+			}
+		}
+	}
+	return targets
+}
+
+// place is the name of the network that a box is attached to.
+func place(box internet.Box) string {
+	if box.Behind == "" {
+		return topo.InternetName
+	}
+	return box.Behind
+}
+
+// attach makes all points.
+func (b *bench) attach() error {
+	routes := map[string][]topo.Route{topo.InternetName: nil}
+	for _, box := range b.internet.Boxes() {
+		at := place(box)
+		if _, ok := routes[at]; !ok {
+			routes[at] = nil
+		}
+		if !box.Translates {
+			routes[at] = append(routes[at], topo.Route{To: box.LAN, Via: box.WAN[0]})
+		}
+	}
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for at, to := range routes {
+		group.Go(func() error { return b.attachOutside(at, to) })
+	}
+	for _, box := range b.internet.Boxes() {
+		group.Go(func() error { return b.attachInside(box.Name) })
+	}
+	return group.Wait()
+}
+
+func (b *bench) attachOutside(at string, routes []topo.Route) error {
+	addrs, err := b.points.Free(at, 3)
+	if err != nil {
+		return err
+	}
+	space, err := b.points.Attach(at, addrs, routes...)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	hosts := b.outside[at]
+	for n, a := range addrs {
+		hosts[n] = probe.Host{Space: space, Addr: a}
+	}
+	b.outside[at] = hosts
+	return nil
+}
+
+func (b *bench) attachInside(box string) error {
+	addrs, err := b.points.Free(box, 2)
+	if err != nil {
+		return err
+	}
+	var hosts [2]probe.Host
+	for n, a := range addrs {
+		space, err := b.points.Attach(box, []netip.Addr{a})
+		if err != nil {
+			return err
+		}
+		hosts[n] = probe.Host{Space: space, Addr: a}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inside[box] = hosts
+	return nil
+}
+
+// subject is a chain of boxes, innermost first, from the LAN of the first to
+// the network outside the last.
+func (b *bench) subject(chain []internet.Box) probe.Subject {
+	s := probe.Subject{
+		LAN: b.inside[chain[0].Name], WAN: b.outside[place(chain[len(chain)-1])],
+		Denied: b.denied,
+	}
+	for _, box := range chain {
+		s.Boxes = append(s.Boxes, box.Name)
+		if box.Translates {
+			s.External = box.WAN // in the end those of the outermost that translates
+		}
+		s.Services = append(s.Services, box.Behaviour.Allow...)
+		s.Pace = max(s.Pace, pace(box.Behaviour))
+	}
+	return s
+}
+
+// pace keeps the probe below the rate that a box lets through, by a tenth.
+func pace(b middlebox.Behaviour) time.Duration {
+	if b.UDPRate == 0 {
+		return 0
+	}
+	return 11 * time.Second / time.Duration(10*b.UDPRate)
+}

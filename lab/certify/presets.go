@@ -1,0 +1,133 @@
+package certify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"gauntlet/lab/internet"
+	"gauntlet/lab/scenario"
+	"gauntlet/lab/verdict"
+	"gauntlet/middlebox"
+	"gauntlet/middlebox/probe"
+)
+
+// Short is what the UDP timer of a preset is shortened to, to be measured: the
+// shortest that a behaviour can have is a second, and this leaves the tests of
+// refreshing twice that.
+const Short = 2 * time.Second
+
+// together is how many presets are measured at once. They mostly wait for
+// timers.
+const together = 8
+
+// box and hosts of the topology in which a preset is measured. The deny lists
+// of presets are about a host "login".
+const (
+	boxName   = "box"
+	loginHost = "login"
+)
+
+// Presets measures presets, all of them if none is named, by the whole of the
+// probe: each in a small internet of its own, its UDP timer as it is and once
+// more shortened. The certificates are in the order of the names.
+func Presets(ctx context.Context, names ...string) ([]Certificate, error) {
+	if len(names) == 0 {
+		names = middlebox.Presets()
+	}
+	for _, name := range names {
+		if _, ok := middlebox.Preset(name); !ok {
+			return nil, fmt.Errorf("certify: unknown preset %q; expected one of %v", name, middlebox.Presets())
+		}
+	}
+	certificates := make([]Certificate, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(together)
+	for n, name := range names {
+		group.Go(func() (err error) {
+			if certificates[n], err = preset(ctx, name); err != nil {
+				return fmt.Errorf("certify %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return certificates, nil
+}
+
+// preset measures one.
+func preset(ctx context.Context, name string) (c Certificate, err error) {
+	start := time.Now()
+	i, err := internet.Up(ctx, scenario.Topology{
+		Middleboxes: scenario.Named[scenario.Middlebox]{{Name: boxName, Value: scenario.Middlebox{Preset: name}}},
+		Hosts:       scenario.Named[scenario.Host]{{Name: loginHost}, {Name: "inside", Value: scenario.Host{Behind: boxName}}},
+	})
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	b, err := newBench(i)
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.attach(); err != nil {
+		return c, err
+	}
+	chain := i.Boxes()
+	c = b.certify(ctx, chain, b.whole(chain[0]))
+	list := []Certificate{c}
+	b.doubt(list)
+	if ctx.Err() != nil {
+		return c, context.Cause(ctx)
+	}
+	c = list[0]
+	c.Seconds = time.Since(start).Seconds()
+	return c, nil
+}
+
+// whole is the full measurement of a box with its timers.
+func (b *bench) whole(box internet.Box) measurement {
+	return func(ctx context.Context, w *probe.Watch, s probe.Subject) (m probe.Properties, err error) {
+		if m, err = probe.Full(ctx, w, s); err != nil || m.Mapping == "" {
+			return m, err // where UDP doesn't pass it has no timers
+		}
+		open := m.Mapping == "none" && m.Filtering == string(middlebox.FilterEndpointIndependent)
+		if !open {
+			if m.UDPTimeout, err = probe.Lifetime(ctx, w, s, b.internet.Namespace(box.Name)); err != nil {
+				return m, err
+			}
+		}
+		short := box.Behaviour
+		short.UDPTimeout = Short
+		if err := b.internet.Change(box.Name, short, box.Label); err != nil {
+			return m, fmt.Errorf("shorten timers: %w", err)
+		}
+		if err := w.Reloaded(box.Name); err != nil {
+			return m, err
+		}
+		timing, refresh, err := probe.Timers(ctx, w, s, Short)
+		if err != nil {
+			return m, err
+		}
+		m.Timing, m.Refresh = &timing, refresh
+		return m, nil
+	}
+}
+
+// Verdict is that of a preset: pass, fail, or inconclusive where it could not
+// be measured.
+func (c Certificate) Verdict() string {
+	switch {
+	case c.Unmeasured:
+		return verdict.Inconclusive
+	case !c.Certified():
+		return verdict.Fail
+	}
+	return verdict.Pass
+}

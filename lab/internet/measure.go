@@ -1,0 +1,48 @@
+package internet
+
+import (
+	"fmt"
+
+	"gauntlet/middlebox"
+	"gauntlet/topo"
+)
+
+// Box is a box as it stands.
+type Box struct {
+	topo.Box
+	Behaviour middlebox.Behaviour
+	Label     string
+}
+
+// Boxes are all boxes as they stand, outermost first.
+func (i *Internet) Boxes() []Box {
+	labels := map[string]string{}
+	for _, c := range i.changes {
+		labels[c.Box] = c.Label
+	}
+	var boxes []Box
+	for _, planned := range i.Plan.Boxes {
+		boxes = append(boxes, Box{Box: planned, Behaviour: i.boxes[planned.Name].behaviour, Label: labels[planned.Name]})
+	}
+	return boxes
+}
+
+// Bench makes a bench for measuring points in this internet.
+func (i *Internet) Bench() *topo.Bench { return topo.NewBench(i.Plan, i.network) }
+
+// Reset puts a box back to how it was when it was built: its rules are loaded
+// anew, so that its counters are zero and its sets empty, and it forgets all
+// flows.
+func (i *Internet) Reset(name string) error {
+	b, ok := i.boxes[name]
+	if !ok {
+		return fmt.Errorf("reset: unknown middlebox %q", name)
+	}
+	if err := i.load(b); err != nil {
+		return err
+	}
+	if err := middlebox.FlushConntrack(i.network.Namespace(name)); err != nil {
+		return fmt.Errorf("middlebox %s: %w", name, err)
+	}
+	return nil
+}
