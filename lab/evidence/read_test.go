@@ -2,6 +2,7 @@ package evidence_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -172,7 +173,7 @@ func FuzzReadCapture(f *testing.F) {
 		if total > len(data) {
 			t.Errorf("%d bytes of packets out of %d", total, len(data))
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			t.Error("the end of the stream is given as an error")
 		}
 	})

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gauntlet/nodes/control"
 	"gauntlet/nodes/datagram"
 	"gauntlet/nodes/directory"
 	"gauntlet/nodes/media"
@@ -18,7 +17,6 @@ import (
 
 // route is one way that media goes and comes.
 type route struct {
-	path      control.Path
 	transport relay.Transport
 	relay     int // number of the relay; -1: none
 	relayName string

@@ -189,7 +189,7 @@ func (c *Call) serveHangup(body []byte) (any, error) {
 
 // takeDown ends all that belongs to the call.
 func (c *Call) takeDown() {
-	if c.reason != errHungUp && c.reason != nil {
+	if c.reason != nil && !errors.Is(c.reason, errHungUp) {
 		// Tell the other end why, as long as it listens; that it may not
 		// doesn't matter.
 		ctx, cancel := context.WithTimeout(context.Background(), c.service.client.Profile.UDPAnswer)

@@ -212,11 +212,11 @@ func TestFrames(t *testing.T) {
 			t.Fatalf("frame of %d bytes: %d bytes, %v", n, len(packet), err)
 		}
 	}
-	if _, err := reader.Read(); err != io.EOF {
+	if _, err := reader.Read(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 	for name, bad := range map[string][]byte{"empty": {0, 0}, "too large": {0xff, 0xff, 1}, "cut": {0, 5, 1}} {
-		if _, err := media.NewFrameReader(bytes.NewReader(bad)).Read(); err == nil || err == io.EOF {
+		if _, err := media.NewFrameReader(bytes.NewReader(bad)).Read(); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%s frame: %v", name, err)
 		}
 	}
