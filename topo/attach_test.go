@@ -1,0 +1,86 @@
+package topo
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+)
+
+// Points on the internet and on a LAN reach their neighbours and each other at
+// once, with addresses that nobody has, and leave nothing behind.
+func TestBench(t *testing.T) {
+	plan, n := build(t, Description{
+		Boxes: []BoxDescription{{Name: "corp"}, {Name: "home", Translates: true, Addresses: 2}},
+		Hosts: []HostDescription{{Name: "carol", Behind: "corp"}, {Name: "alice", Behind: "home"}, {Name: "login", IPs: addrs("198.18.1.3")}},
+	})
+	listing := func() (all []string) {
+		for _, at := range []string{InternetName, "corp", "home"} {
+			if err := n.Namespace(at).Do(func() error {
+				all = append(all, interfaces(t)...)
+				neighbours, err := os.ReadFile("/proc/thread-self/net/arp")
+				all = append(all, string(neighbours))
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return all
+	}
+	before := listing()
+	b := NewBench(plan, n)
+	for range 2 { // a bench can be used again
+		outside, err := b.Free(InternetName, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := b.Free(InternetName, 300)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, a := range outside {
+			if slices.Contains(again, a) || slices.Contains(outside[:i], a) || a == netip.MustParseAddr("198.18.1.3") || !usablePublic(a) {
+				t.Errorf("free address %v is not free", a)
+			}
+		}
+		inner, err := b.Free("corp", 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wan, err := b.Attach(InternetName, outside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := b.Attach("corp", inner[:1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := b.Attach("corp", inner[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		carol, _ := plan.Host("carol")
+		in := listen(t, first, inner[0])
+		for _, a := range outside {
+			deliver(t, listen(t, wan, a), in, "in")
+			deliver(t, in, listen(t, wan, a), "out")
+		}
+		deliver(t, in, listen(t, second, inner[1]), "neighbour")
+		deliver(t, in, listen(t, n.Namespace("carol"), carol.Addrs[0]), "host")
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if after := listing(); !slices.Equal(before, after) {
+			t.Errorf("interfaces and neighbours: %v before, %v after", before, after)
+		}
+	}
+	if _, err := b.Free("home", 1000); err == nil {
+		t.Error("1000 free addresses on a /24")
+	}
+	if _, err := b.Free("nowhere", 1); err == nil {
+		t.Error("a free address at an unknown place")
+	}
+	if _, err := b.Attach("nowhere", addrs("10.9.9.9")); err == nil {
+		t.Error("a point at an unknown place")
+	}
+}
