@@ -34,16 +34,18 @@ const (
 
 // Ports is RFC 4787 §4.2: how an external port is chosen. Empty is what the
 // mapping does by itself: PreservePorts if endpoint-independent, else
-// RandomPorts.
+// RandomPorts. No two internal endpoints have one external port, whichever
+// they talk to (RFC 4787, REQ-3); where all ports to choose from are taken, the
+// packet is dropped.
 type Ports string
 
 // The ways to choose a port.
 const (
 	PreservePorts   Ports = "preserve"   // the internal one, if it is free
 	RandomPorts     Ports = "random"     // any
-	SequentialPorts Ports = "sequential" // the last one and 1
+	SequentialPorts Ports = "sequential" // the last one that the box gave, and 1
 	ParityPorts     Ports = "parity"     // any as odd or even as the internal one
-	BlockPorts      Ports = "block"      // any of a block that belongs to the internal address (a deterministic CGN, RFC 7422)
+	BlockPorts      Ports = "block"      // any of a block that belongs to the internal address (deterministic, RFC 7422)
 )
 
 // Unsolicited is what happens to a packet from outside that nothing inside
@@ -91,24 +93,25 @@ const (
 	TCP Protocol = "tcp"
 )
 
-// DefaultUDPTimeout is how long an idle UDP mapping lives unless a behaviour
-// says otherwise: what RFC 4787 §4.3, REQ-5 recommends. At least 2 minutes are
-// required there; devices go down to 20 s (Ford, Srisuresh and Kegel 2005).
-const DefaultUDPTimeout = 5 * time.Minute
-
 // Behaviour is all that a box does to packets. The zero value lets everything
 // through unchanged.
 type Behaviour struct {
-	Mapping     Mapping
-	Filtering   Filtering
-	Ports       Ports
-	Hairpin     bool          // hosts inside reach each other by external addresses (RFC 4787 §6, REQ-9)
-	UDPTimeout  time.Duration // whole seconds; 0 is DefaultUDPTimeout
-	Unsolicited Unsolicited
-	Refresh     Refresh
-	Pool        Pool
-	Block       []Protocol // stopped both ways, also in flows that exist already
-	Deny        []Deny     // external hosts nobody inside can talk to
+	Mapping        Mapping
+	Filtering      Filtering // of UDP; TCP is filtered address-and-port-dependent unless all is let in, see Fidelity
+	Ports          Ports
+	PortBlock      int           // ports of an internal address with BlockPorts; 0 is DefaultPortBlock
+	Hairpin        bool          // hosts inside reach each other by external addresses (RFC 4787 §6, REQ-9)
+	UDPTimeout     time.Duration // whole seconds; 0 is DefaultUDPTimeout
+	TCPEstablished time.Duration // whole seconds; 0 is DefaultTCPEstablished
+	TCPTransitory  time.Duration // whole seconds; 0 is DefaultTCPTransitory
+	TCPIdle        time.Duration // whole seconds after which a silent TCP connection is cut off, without a word; 0 is never
+	UDPRate        int           // UDP packets per second of each internal address, each way; 0 is no limit
+	Unsolicited    Unsolicited
+	Refresh        Refresh
+	Pool           Pool
+	Block          []Protocol // stopped both ways, also in flows that exist already
+	Deny           []Deny     // external hosts nobody inside can talk to
+	Allow          []Service  // if any, all of UDP and TCP that can be reached from inside
 }
 
 // Translates says whether the box has external addresses that stand for the
@@ -118,7 +121,7 @@ func (b Behaviour) Translates() bool { return b.Mapping != NoMapping }
 // ChangedTo returns what a running box of behaviour b does once it is told to
 // become next. If b translates and next has no mapping of its own, as the
 // firewall presets, the box keeps its translation, that is Mapping, Ports,
-// Pool and Hairpin: the hosts behind it keep their private addresses, and
+// PortBlock, Pool and Hairpin: the hosts behind it keep their private addresses, and
 // without translation they would be cut off for a reason the change isn't
 // about. Everything else is next's. The result may be one that Validate
 // refuses, as a symmetric NAT changed to "open".
@@ -128,6 +131,7 @@ func (b Behaviour) Translates() bool { return b.Mapping != NoMapping }
 func (b Behaviour) ChangedTo(next Behaviour) Behaviour {
 	if b.Translates() && !next.Translates() {
 		next.Mapping, next.Ports, next.Pool, next.Hairpin = b.Mapping, b.Ports, b.Pool, b.Hairpin
+		next.PortBlock = b.PortBlock
 	}
 	return next
 }
@@ -145,6 +149,15 @@ func (b Behaviour) filled() Behaviour {
 	}
 	if b.UDPTimeout == 0 {
 		b.UDPTimeout = DefaultUDPTimeout
+	}
+	if b.TCPEstablished == 0 {
+		b.TCPEstablished = DefaultTCPEstablished
+	}
+	if b.TCPTransitory == 0 {
+		b.TCPTransitory = DefaultTCPTransitory
+	}
+	if b.PortBlock == 0 && b.Ports == BlockPorts {
+		b.PortBlock = DefaultPortBlock
 	}
 	if b.Unsolicited == "" {
 		b.Unsolicited = DropUnsolicited

@@ -11,8 +11,8 @@ import (
 
 func TestPresetsAreValidAndInOrder(t *testing.T) {
 	want := []string{
-		"open", "full-cone", "restricted-cone", "port-restricted", "symmetric", "confirming-router",
-		"stateful-firewall", "udp-blocked", "login-blocked", "tcp-blocked",
+		"open", "full-cone", "restricted-cone", "port-restricted", "symmetric", "symmetric-sequential", "confirming-router",
+		"cgnat", "stateful-firewall", "udp-blocked", "login-blocked", "tcp-blocked", "web-only",
 	}
 	if got := Presets(); !slices.Equal(got, want) {
 		t.Errorf("presets %v, want %v", got, want)
@@ -60,11 +60,23 @@ func TestValidate(t *testing.T) {
 		}},
 		{with(eim, func(b *Behaviour) {
 			b.Ports, b.Pool, b.Hairpin, b.Refresh = RandomPorts, ArbitraryPool, true, RefreshOutbound
-		}), []string{"ports: random with mapping: endpoint-independent", "pool: arbitrary with mapping", "hairpin: true is not offered yet", "refresh: outbound is not offered yet"}},
-		{with(apdm, func(b *Behaviour) { b.Ports, b.Filtering = SequentialPorts, FilterEndpointIndependent }), []string{
-			"ports: sequential with mapping: address-and-port-dependent", "filtering: endpoint-independent with mapping: address-and-port-dependent",
+		}), nil},
+		{with(apdm, func(b *Behaviour) { b.Ports, b.Filtering = SequentialPorts, FilterEndpointIndependent }), nil},
+		{with(apdm, func(b *Behaviour) { b.Hairpin = true }), []string{"hairpin: true with mapping: address-and-port-dependent"}},
+		{with(eim, func(b *Behaviour) { b.PortBlock = 64 }), []string{"port_block: 64 with ports: preserve"}},
+		{with(eim, func(b *Behaviour) { b.Ports, b.PortBlock = BlockPorts, 70000 }), []string{"port_block: 70000"}},
+		{with(eim, func(b *Behaviour) {
+			b.Unsolicited, b.Ports, b.Filtering, b.Hairpin, b.Refresh = ConfirmUnsolicited, RandomPorts, FilterAddressDependent, true, RefreshOutbound
+		}), []string{
+			"unsolicited: confirm with mapping: endpoint-independent and ports: random", "unsolicited: confirm with filtering: address-dependent",
+			"unsolicited: confirm with hairpin", "unsolicited: confirm with refresh: outbound",
 		}},
-		{Behaviour{Mapping: MapAddressDependent}, []string{"mapping: address-dependent is not offered yet"}},
+		{Behaviour{Mapping: MapAddressDependent}, nil},
+		{Behaviour{Mapping: MapAddressDependent, Filtering: FilterAddressAndPortDependent, Unsolicited: ConfirmUnsolicited}, []string{"unsolicited: confirm with mapping: address-dependent"}},
+		{Behaviour{TCPIdle: -1, UDPRate: -1, PortBlock: 9}, []string{"tcp_idle: -1ns", "udp_rate: -1"}},
+		{Behaviour{Allow: []Service{{Protocol: TCP, Port: 80}, {Protocol: TCP, Port: 80}, {Protocol: UDP}, {}}, Block: []Protocol{UDP}}, []string{
+			"allow: tcp:80 twice", "allow: udp with block: udp", `allow: ""`,
+		}},
 	}
 	for _, c := range cases {
 		errs := c.b.Validate()

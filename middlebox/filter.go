@@ -11,10 +11,14 @@ import (
 // of the hook: a confirmed entry takes the tuple that a punch from inside needs.
 func (g *generator) input() {
 	rules := []rule{}
-	if g.b.Translates() && !g.b.Hairpin {
-		for _, p := range []Protocol{UDP, TCP} {
+	if g.b.Translates() {
+		comment := "No hairpin: inside, the external address leads nowhere."
+		if g.b.Hairpin {
+			comment = "Nobody inside has that external endpoint."
+		}
+		for _, p := range transports {
 			rules = append(rules, rule{
-				comment: "No hairpin: inside, the external address leads nowhere.",
+				comment: comment,
 				terms:   append([]term{iif(g.LAN), addressAmong(destination, g.firstWAN(), g.lastWAN()), l4proto(p)}, g.stop(HairpinRule, drop())...),
 			})
 		}
@@ -38,36 +42,66 @@ func (g *generator) filters() bool {
 
 // forward decides between inside and outside.
 func (g *generator) forward() {
-	rules := []rule{{comment: "Inside stays inside.", terms: []term{iif(g.LAN), oif(g.LAN), accept()}}}
+	// Most packets belong to a flow. Nothing before that rule stops them, unless
+	// the behaviour says so.
+	rules := []rule{}
+	inside := rule{comment: "Inside stays inside.", terms: []term{iif(g.LAN), oif(g.LAN), accept()}}
+	if g.polices() {
+		rules = append(rules, inside)
+	}
 	rules = append(rules, g.blocks()...)
 	rules = append(rules, g.denials()...)
-	adf := g.b.Filtering == FilterAddressDependent
-	if adf {
+	rules = append(rules, g.rates()...)
+	rules = append(rules, g.idle()...)
+	remembered := term{}
+	if g.remembers(UDP) {
+		remembered = inSet(contactedSet(UDP), g.peer(UDP, destination, destPort, source, sourcePort)...)
 		rules = append(rules, rule{
-			comment: "Who is sent to may answer from any port.",
-			terms:   []term{iif(g.LAN), oif(g.WAN), l4proto(UDP), updateSet(contactedSet, source, sourcePort, destination)},
+			comment: "Who is sent to may answer.",
+			terms:   []term{iif(g.LAN), oif(g.WAN), l4proto(UDP), updateSet(contactedSet(UDP), g.peer(UDP, source, sourcePort, destination, destPort)...)},
 		})
 	}
+	if g.remembers(TCP) {
+		rules = append(rules, rule{
+			comment: "Who is sent to may answer.",
+			terms:   []term{iif(g.LAN), oif(g.WAN), l4proto(TCP), updateSet(contactedSet(TCP), g.peer(TCP, source, sourcePort, destination, destPort)...)},
+		})
+	}
+	if g.remembers(UDP) && g.b.Refresh == RefreshOutbound {
+		rules = append(rules, rule{
+			comment: fmt.Sprintf("%s: from whom the endpoint has sent to of late, whatever came in since.", g.b.Filtering),
+			terms:   []term{iif(g.WAN), l4proto(UDP), remembered, accept()},
+		})
+		rules = append(rules, g.unsolicited("Of nobody it has.", iif(g.WAN), l4proto(UDP))...)
+	}
+	rules = append(rules, g.allowed()...)
 	rules = append(rules,
 		rule{comment: "What belongs to a flow.", terms: []term{established(), accept()}},
 		rule{comment: "Whatever starts inside.", terms: []term{iif(g.LAN), accept()}})
+	// "Whatever starts inside" covers what stays inside too.
 	switch {
-	case adf:
+	case g.b.Filtering == FilterAddressDependent && g.remembers(UDP):
 		terms := []term{iif(g.WAN), l4proto(UDP)}
 		if g.b.Translates() {
 			terms = append(terms, dnatted())
 		}
 		rules = append(rules, rule{
 			comment: "address-dependent: from an address that the endpoint has sent to.",
-			terms:   append(terms, inSet(contactedSet, destination, destPort, source), accept()),
+			terms:   append(terms, remembered, accept()),
 		})
-	case g.mapped():
+	case g.letsIn(UDP):
 		rules = append(rules, rule{comment: "endpoint-independent: whoever sends to a mapped port.", terms: []term{iif(g.WAN), dnatted(), accept()}})
 	}
 	if g.filters() {
 		rules = append(rules, g.unsolicited("Nothing inside asked for it.")...)
 	}
 	g.chain("forward", "Between inside and outside.", nftables.ChainTypeFilter, nftables.ChainHookForward, "forward", priorityFilter, rules)
+}
+
+// polices says whether the box stops packets of flows that exist.
+func (g *generator) polices() bool {
+	b := g.b
+	return len(b.Block) > 0 || len(b.Deny) > 0 || len(b.Allow) > 0 || b.UDPRate > 0 || b.TCPIdle > 0
 }
 
 // blocks stops protocols, before anything else is looked at: flows that exist
@@ -104,32 +138,17 @@ func (g *generator) denials() (rules []rule) {
 	return rules
 }
 
-// unsolicited ends what comes from outside.
-func (g *generator) unsolicited(comment string) []rule {
+// unsolicited ends what comes from outside, or what the given terms match.
+func (g *generator) unsolicited(comment string, match ...term) []rule {
+	if len(match) == 0 {
+		match = []term{iif(g.WAN)}
+	}
+	on := func(terms ...term) []term { return append(append([]term{}, match...), terms...) }
 	if g.b.Unsolicited == RejectUnsolicited {
 		return []rule{
-			{comment: "Refused with a reset, and not confirmed either.", terms: append([]term{iif(g.WAN), l4proto(TCP)}, g.stop(UnsolicitedRule, rejectTCP())...)},
-			{comment: "Refused, and not confirmed either.", terms: append([]term{iif(g.WAN)}, g.stop(UnsolicitedRule, rejectICMP())...)},
+			{comment: "Refused with a reset, and not confirmed either.", terms: on(append([]term{l4proto(TCP)}, g.stop(UnsolicitedRule, rejectTCP())...)...)},
+			{comment: "Refused, and not confirmed either.", terms: on(g.stop(UnsolicitedRule, rejectICMP())...)},
 		}
 	}
-	return []rule{{comment: comment, terms: append([]term{iif(g.WAN)}, g.stop(UnsolicitedRule, drop())...)}}
-}
-
-// refresh lets packets from outside that were let in keep the mapping alive,
-// as connection tracking does for its flows.
-func (g *generator) refresh() {
-	if !g.mapped() {
-		return
-	}
-	g.chain("refresh", "What was let in keeps the mapping alive.",
-		nftables.ChainTypeFilter, nftables.ChainHookForward, "forward", priorityRefresh, []rule{
-			{
-				comment: "In a flow that began outside.",
-				terms:   []term{iif(g.WAN), l4proto(UDP), direction(original), updateMap(mappedMap, originalDestPort, destination, destPort)},
-			},
-			{
-				comment: "In a flow that began inside.",
-				terms:   []term{iif(g.WAN), l4proto(UDP), direction(reply), updateMap(mappedMap, replyDestPort, destination, destPort)},
-			},
-		})
+	return []rule{{comment: comment, terms: on(g.stop(UnsolicitedRule, drop())...)}}
 }

@@ -39,10 +39,20 @@ var presets = []preset{
 	// "fully-random".
 	{"symmetric", Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent}},
 
+	// The same with ports that follow each other, so that a peer can predict the
+	// next: the "predict" case of path theory, first told of in RFC 5128 §3.4.
+	{"symmetric-sequential", Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent, Ports: SequentialPorts}},
+
 	// A port-restricted cone that answers unsolicited packets itself and
 	// remembers them: Linux masquerading without any filter. A STUN test sees a
 	// port-restricted cone, but a punch fails if the peer's packet comes first.
 	{"confirming-router", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent, Unsolicited: ConfirmUnsolicited}},
+
+	// The NAT of a provider, as RFC 6888 asks for: RFC 4787's behaviour with
+	// hairpinning (REQ-1), paired pooling (REQ-2), a limited number of ports for
+	// each subscriber (REQ-4), here a block (RFC 7422), and endpoint-independent
+	// filtering (REQ-7).
+	{"cgnat", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterEndpointIndependent, Ports: BlockPorts, Hairpin: true}},
 
 	{"stateful-firewall", statefulFirewall},
 
@@ -56,6 +66,10 @@ var presets = []preset{
 
 	// A firewall that stops all TCP, flows that exist already too.
 	{"tcp-blocked", with(statefulFirewall, func(b *Behaviour) { b.Block = []Protocol{TCP} })},
+
+	// A firewall that lets out the web and nothing else: TCP to ports 80 and 443,
+	// to which Baset and Schulzrinne 2004 §4 saw the client fall back.
+	{"web-only", with(statefulFirewall, func(b *Behaviour) { b.Allow = []Service{{TCP, 80}, {TCP, 443}} })},
 }
 
 // with returns a behaviour with a change.
@@ -69,7 +83,7 @@ func Preset(name string) (Behaviour, bool) {
 	for _, p := range presets {
 		if p.name == name {
 			b := p.behaviour
-			b.Block, b.Deny = slices.Clone(b.Block), slices.Clone(b.Deny)
+			b.Block, b.Deny, b.Allow = slices.Clone(b.Block), slices.Clone(b.Deny), slices.Clone(b.Allow)
 			return b, true
 		}
 	}

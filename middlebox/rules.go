@@ -15,7 +15,11 @@ import (
 const (
 	UnsolicitedRule  = "unsolicited"  // from outside, and nothing inside asked for it
 	UntranslatedRule = "untranslated" // leaving a NAT with an address that isn't the NAT's
-	HairpinRule      = "hairpin"      // from inside to the NAT's own external address
+	HairpinRule      = "hairpin"      // from inside to the NAT's own external address, where nobody inside is to be found
+	NoPortRule       = "no-port"      // from inside, and no external port is left for it
+	NotAllowedRule   = "not-allowed"  // from inside to what isn't in the allow list
+	TCPIdleRule      = "tcp-idle"     // of a TCP connection that was silent for too long, or is unknown
+	UDPRateRule      = "udp-rate"     // more UDP than an internal address may send or get
 )
 
 // BlockRule names the rule that stops a protocol.
@@ -35,15 +39,10 @@ type Box struct {
 	LogGroup  uint16                  // NFLOG group of what is dropped
 }
 
-// Names of the sets.
-const (
-	mappedMap    = "mapped"
-	contactedSet = "contacted"
-)
-
 // Priorities of nf_tables hooks, see nft(8). Past those of source NAT a packet
 // has its external address.
 const (
+	priorityEarly          = -300
 	priorityDestinationNAT = -100
 	priorityFilter         = 0
 	priorityRefresh        = 10
@@ -64,11 +63,13 @@ func Rules(box Box) (*Ruleset, error) {
 		{"net.netfilter.nf_conntrack_udp_timeout", timeout},
 		{"net.netfilter.nf_conntrack_udp_timeout_stream", timeout},
 	}
+	g.tcpTimers()
 	g.declareSets()
+	g.early()
 	g.prerouting()
 	g.input()
 	g.forward()
-	g.refresh()
+	g.refreshes()
 	g.sourceNAT()
 	g.outside()
 	return &g.rs, nil
@@ -96,9 +97,6 @@ func (box Box) check() error {
 			errs = append(errs, fmt.Errorf("external address %v after %v; expected one that follows it", a, box.WANAddrs[i-1]))
 		}
 	}
-	if filled := box.Behaviour.filled(); len(box.WANAddrs) > 1 && filled.Translates() && filled.Filtering != FilterAddressAndPortDependent {
-		errs = append(errs, fmt.Errorf("addresses: %d with filtering: %s is not offered yet; expected 1", len(box.WANAddrs), filled.Filtering))
-	}
 	for _, d := range box.Behaviour.Deny {
 		if len(box.Denied[d.Host]) == 0 {
 			errs = append(errs, fmt.Errorf("deny %v: host %q has no known address", d, d.Host))
@@ -119,10 +117,11 @@ type generator struct {
 	rs Ruleset
 }
 
-// mapped says whether the box lets in who was not asked, and so needs to know
-// by itself which external port is whose.
-func (g *generator) mapped() bool {
-	return g.b.Translates() && g.b.Filtering != FilterAddressAndPortDependent
+// tabled says whether the box keeps its mappings itself. One that confirms
+// unsolicited packets must not: it leaves the choice of a port to connection
+// tracking, which then finds the port of a punch taken.
+func (g *generator) tabled() bool {
+	return g.b.Translates() && g.b.Unsolicited != ConfirmUnsolicited
 }
 
 func (g *generator) firstWAN() netip.Addr { return g.WANAddrs[0] }
@@ -148,76 +147,34 @@ func (g *generator) chain(name, comment string, kind nftables.ChainType, hook *n
 	})
 }
 
-// declareSets adds the sets that the other chains use.
-func (g *generator) declareSets() {
-	if g.mapped() {
-		g.rs.sets = append(g.rs.sets, set{
-			name: mappedMap, timeout: g.b.UDPTimeout, comment: "External UDP port : internal endpoint.",
-			key: []nftables.SetDatatype{nftables.TypeInetService}, data: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService},
-		})
-	}
-	if g.b.Filtering == FilterAddressDependent {
-		g.rs.sets = append(g.rs.sets, set{
-			name: contactedSet, timeout: g.b.UDPTimeout, comment: "Internal UDP endpoint . external address it sent to.",
-			key: []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeIPAddr},
-		})
-	}
-}
-
-// prerouting finds the internal endpoint of what comes in uninvited.
-func (g *generator) prerouting() {
-	if !g.mapped() {
-		return
-	}
-	g.chain("prerouting", "From outside to the endpoint that has the external port.",
-		nftables.ChainTypeNAT, nftables.ChainHookPrerouting, "prerouting", priorityDestinationNAT, []rule{{
-			comment: "Whoever sends: filtering comes later.",
-			terms:   []term{iif(g.WAN), addressIs(destination, g.firstWAN()), l4proto(UDP), dnatBy(mappedMap)},
-		}})
-}
-
 // sourceNAT translates what leaves.
 func (g *generator) sourceNAT() {
 	if !g.b.Translates() {
 		return
 	}
-	random := g.b.Ports == RandomPorts
-	var to term
-	switch {
-	case len(g.WANAddrs) > 1:
-		to = snatTo(g.firstWAN(), g.lastWAN(), g.b.Pool == PairedPool, random)
-	case random:
-		to = masqueradeRandom()
-	default:
-		to = masquerade()
-	}
-	g.chain("postrouting", "The mapping.",
-		nftables.ChainTypeNAT, nftables.ChainHookPostrouting, "postrouting", prioritySourceNAT, []rule{{
-			comment: fmt.Sprintf("%s, ports: %s.", g.b.Mapping, g.b.Ports),
-			terms:   []term{oif(g.WAN), to},
+	rules := []rule{}
+	if g.tabled() {
+		g.mappings()
+		rules = append(rules, rule{comment: fmt.Sprintf("%s, ports: %s.", g.b.Mapping, g.b.Ports), terms: []term{
+			oif(g.WAN), addressNotAmong(source, g.firstWAN(), g.lastWAN()), jump(mappingChain), // the box's own need none
 		}})
+		if g.b.Hairpin {
+			rules = append(rules, rule{comment: "Hairpin: the receiver sees the external source.", terms: []term{oif(g.LAN), hairpinned(), jump(mappingChain)}})
+		}
+	} else {
+		rules = append(rules, rule{comment: fmt.Sprintf("%s, ports: %s.", g.b.Mapping, g.b.Ports), terms: []term{oif(g.WAN), g.byConnectionTracking()}})
+	}
+	g.chain("postrouting", "The mapping.", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, "postrouting", prioritySourceNAT, rules)
 }
 
-// outside sees packets as they leave, with their external address.
-func (g *generator) outside() {
-	if !g.b.Translates() {
-		return
+// byConnectionTracking leaves the choice of an external endpoint to the kernel.
+func (g *generator) byConnectionTracking() term {
+	random := g.b.Ports == RandomPorts
+	switch {
+	case len(g.WANAddrs) > 1:
+		return snatTo(g.firstWAN(), g.lastWAN(), g.b.Pool == PairedPool, random)
+	case random:
+		return masqueradeRandom()
 	}
-	rules := []rule{{
-		comment: "No internal address gets out, as that of a packet without a connection would.",
-		terms:   append([]term{oif(g.WAN), addressNotAmong(source, g.firstWAN(), g.lastWAN())}, g.stop(UntranslatedRule, drop())...),
-	}}
-	if g.mapped() {
-		rules = append(rules,
-			rule{
-				comment: "An external port belongs to the endpoint that sends from it.",
-				terms:   []term{oif(g.WAN), l4proto(UDP), direction(original), updateMap(mappedMap, sourcePort, originalSource, originalSourcePort)},
-			},
-			rule{
-				comment: "Also in answer to who came uninvited.",
-				terms:   []term{oif(g.WAN), l4proto(UDP), direction(reply), updateMap(mappedMap, sourcePort, replySource, replySourcePort)},
-			})
-	}
-	g.chain("outside", "What leaves, as the outside sees it.",
-		nftables.ChainTypeFilter, nftables.ChainHookPostrouting, "postrouting", priorityOutside, rules)
+	return masquerade()
 }

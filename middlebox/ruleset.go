@@ -36,7 +36,7 @@ type set struct {
 	comment string
 }
 
-// chain is a base chain.
+// chain is a base chain, or without a hook one that others jump to.
 type chain struct {
 	name     string
 	kind     nftables.ChainType
@@ -62,7 +62,9 @@ func (r rule) exprs() (list []expr.Any) {
 }
 
 // String returns the rules as nft(8) reads and prints them, with a comment
-// above each rule and the kernel parameters above the table.
+// above each rule and the kernel parameters above the table. Where ports are
+// given out nft has no words for what the kernel can do: "let" and "hton" are
+// not nft's.
 func (rs *Ruleset) String() string {
 	var b strings.Builder
 	for _, p := range rs.parameters {
@@ -77,7 +79,9 @@ func (rs *Ruleset) String() string {
 	}
 	for _, c := range rs.chains {
 		fmt.Fprintf(&b, "\n\t# %s\n\tchain %s {\n", c.comment, c.name)
-		fmt.Fprintf(&b, "\t\ttype %s hook %s priority %d; policy accept;\n", c.kind, c.hookName, c.priority)
+		if c.hook != nil {
+			fmt.Fprintf(&b, "\t\ttype %s hook %s priority %d; policy accept;\n", c.kind, c.hookName, c.priority)
+		}
 		for _, r := range c.rules {
 			texts := make([]string, len(r.terms))
 			for i, t := range r.terms {

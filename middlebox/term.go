@@ -57,6 +57,10 @@ func oif(name string) term {
 	return term{fmt.Sprintf("oifname %q", name), []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg1}, equal(ifname(name))}}
 }
 
+func oifNot(name string) term {
+	return term{fmt.Sprintf("oifname != %q", name), []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg1}, notEqual(ifname(name))}}
+}
+
 var numbers = map[Protocol]byte{UDP: unix.IPPROTO_UDP, TCP: unix.IPPROTO_TCP}
 
 func l4proto(p Protocol) term {
@@ -74,6 +78,31 @@ func ctMask(text string, key expr.CtKey, bits uint32) term {
 
 func established() term {
 	return ctMask("ct state established,related", expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
+}
+
+// notEstablished matches the first packets of a connection, until one has come
+// back.
+func notEstablished() term {
+	return ctMask("ct state new", expr.CtKeySTATE, expr.CtStateBitNEW)
+}
+
+// Flags of a TCP segment, RFC 9293 §3.1.
+const (
+	tcpFIN = 1
+	tcpRST = 4
+)
+
+// tcpFlags matches a segment that has one of these flags, or, with none given,
+// one that neither ends nor resets its connection.
+func tcpFlags(any byte) term {
+	flags := []expr.Any{
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{tcpFIN | tcpRST}, Xor: []byte{0}},
+	}
+	if any == 0 {
+		return term{"tcp flags & (fin | rst) == 0", append(flags, equal([]byte{0}))}
+	}
+	return term{"tcp flags & (fin | rst) != 0", append(flags, notEqual([]byte{0}))}
 }
 
 // ipsDstNAT is the kernel's IPS_DST_NAT.

@@ -3,7 +3,10 @@ package middlebox
 import (
 	"fmt"
 	"net/netip"
+	"strings"
+	"time"
 
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
@@ -43,14 +46,42 @@ func snatTo(first, last netip.Addr, persistent, random bool) term {
 	}}
 }
 
-// dnatBy sends a packet to the internal endpoint of the external port it is
-// for, as a map says. A port that isn't in the map leaves the packet alone.
+// dnatBy sends a packet to the internal endpoint of the external one it is
+// for, as a map says. An endpoint that isn't in the map leaves the packet
+// alone.
 func dnatBy(mapName string) term {
-	return term{fmt.Sprintf("dnat to th dport map @%s", mapName), []expr.Any{
-		destPort.load(reg1),
-		&expr.Lookup{SourceRegister: reg1, DestRegister: reg1, IsDestRegSet: true, SetName: mapName},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg1, 0), RegProtoMin: part(reg1, 1)},
+	return term{fmt.Sprintf("dnat to ip daddr . th dport map @%s", mapName), []expr.Any{
+		destination.load(part(reg1, 0)), destPort.load(part(reg1, 1)),
+		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: mapName},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg2, 0), RegProtoMin: part(reg2, 1)},
 	}}
+}
+
+// hairpinBy does the same to a packet from inside, and marks its connection.
+func hairpinBy(mapName string) term {
+	t := dnatBy(mapName)
+	last := len(t.exprs) - 1
+	exprs := append(t.exprs[:last:last],
+		&expr.Immediate{Register: reg1, Data: binaryutil.NativeEndian.PutUint32(hairpinMark)},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1, SourceRegister: true}, t.exprs[last])
+	return term{fmt.Sprintf("ct mark set %d %s", hairpinMark, t.text), exprs}
+}
+
+// hairpinMark marks the connections that turn around in the box.
+const hairpinMark = 1
+
+func hairpinned() term {
+	return term{fmt.Sprintf("ct mark %d", hairpinMark), []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, equal(binaryutil.NativeEndian.PutUint32(hairpinMark)),
+	}}
+}
+
+// snatBy gives a packet the external endpoint that a map has for its key.
+func snatBy(mapName string, key []loader) term {
+	exprs := append(loadAll(reg1, key),
+		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: mapName},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg2, 0), RegProtoMin: part(reg2, 1)})
+	return term{fmt.Sprintf("snat to %s map @%s", names(key), mapName), exprs}
 }
 
 // tuple is a field of one of the two tuples of a connection.
@@ -63,9 +94,11 @@ type tuple struct {
 var (
 	originalSource     = tuple{"ct original ip saddr", expr.CtKeySRC, original}
 	originalSourcePort = tuple{"ct original proto-src", expr.CtKeyPROTOSRC, original}
+	originalDest       = tuple{"ct original ip daddr", expr.CtKeyDST, original}
 	originalDestPort   = tuple{"ct original proto-dst", expr.CtKeyPROTODST, original}
 	replySource        = tuple{"ct reply ip saddr", expr.CtKeySRC, reply}
 	replySourcePort    = tuple{"ct reply proto-src", expr.CtKeyPROTOSRC, reply}
+	replyDest          = tuple{"ct reply ip daddr", expr.CtKeyDST, reply}
 	replyDestPort      = tuple{"ct reply proto-dst", expr.CtKeyPROTODST, reply}
 )
 
@@ -82,28 +115,78 @@ type loader interface {
 	String() string
 }
 
-// updateMap sets or refreshes the element from an external port to an internal
-// endpoint.
-func updateMap(name string, port, address, addressPort loader) term {
-	return term{fmt.Sprintf("update @%s { %v : %v . %v }", name, port, address, addressPort), []expr.Any{
-		port.load(reg1), address.load(part(reg2, 0)), addressPort.load(part(reg2, 1)),
-		&expr.Dynset{SrcRegKey: reg1, SrcRegData: reg2, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE},
-	}}
+// loadAll puts fields one after the other into a 128-bit register.
+func loadAll(register uint32, key []loader) (exprs []expr.Any) {
+	for i, l := range key {
+		exprs = append(exprs, l.load(part(register, uint32(i))))
+	}
+	return exprs
 }
 
-// updateSet sets or refreshes the element of an internal endpoint and an
-// external address.
-func updateSet(name string, address, port, peer field) term {
-	return term{fmt.Sprintf("update @%s { %v . %v . %v }", name, address, port, peer), []expr.Any{
-		address.load(part(reg1, 0)), port.load(part(reg1, 1)), peer.load(part(reg1, 2)),
-		&expr.Dynset{SrcRegKey: reg1, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE},
-	}}
+// names writes a key as nft does.
+func names(key []loader) string {
+	texts := make([]string, len(key))
+	for i, l := range key {
+		texts[i] = l.String()
+	}
+	return strings.Join(texts, " . ")
 }
 
-// inSet matches an internal endpoint and an external address.
-func inSet(name string, address, port, peer field) term {
-	return term{fmt.Sprintf("%v . %v . %v @%s", address, port, peer, name), []expr.Any{
-		address.load(part(reg1, 0)), port.load(part(reg1, 1)), peer.load(part(reg1, 2)),
-		&expr.Lookup{SourceRegister: reg1, SetName: name},
+func updateElement(name string, key, data uint32, life time.Duration) expr.Any {
+	return &expr.Dynset{SrcRegKey: key, SrcRegData: data, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: life}
+}
+
+func timeoutText(life time.Duration) string {
+	if life == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" timeout %ds", int(life.Seconds()))
+}
+
+// updateMapping sets or refreshes the mapping between a key and the external
+// endpoint that the packet leaves from, both ways round. A life of 0 is the
+// maps' own.
+func updateMapping(p Protocol, key []loader, life time.Duration) term {
+	outside := []loader{source, sourcePort}
+	exprs := append(append(loadAll(reg1, key), loadAll(reg2, outside)...),
+		updateElement(internalMap(p), reg2, reg1, life), updateElement(externalMap(p), reg1, reg2, life))
+	t := timeoutText(life)
+	return term{fmt.Sprintf("update @%s { %s%s : %s } update @%s { %s%s : %s }",
+		internalMap(p), names(outside), t, names(key), externalMap(p), names(key), t, names(outside)), exprs}
+}
+
+// refreshMapping does so for the external endpoint that a packet came to.
+func refreshMapping(p Protocol, address, port loader) term {
+	outside := []loader{address, port}
+	exprs := append(loadAll(reg1, outside),
+		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: internalMap(p)},
+		updateElement(internalMap(p), reg1, reg2, 0), updateElement(externalMap(p), reg2, reg1, 0))
+	w := names(outside)
+	return term{fmt.Sprintf("update @%s { %s : %s map @%s } update @%s { %s map @%s : %s }",
+		internalMap(p), w, w, internalMap(p), externalMap(p), w, internalMap(p), w), exprs}
+}
+
+// updateSet sets or refreshes an element.
+func updateSet(name string, key ...loader) term {
+	return term{fmt.Sprintf("update @%s { %s }", name, names(key)), append(loadAll(reg1, key),
+		&expr.Dynset{SrcRegKey: reg1, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE})}
+}
+
+// inSet matches what is in a set, or a key of a map.
+func inSet(name string, key ...loader) term {
+	return term{fmt.Sprintf("%s @%s", names(key), name), append(loadAll(reg1, key),
+		&expr.Lookup{SourceRegister: reg1, SetName: name})}
+}
+
+// notInSet matches what is not.
+func notInSet(name string, key ...loader) term {
+	return term{fmt.Sprintf("%s != @%s", names(key), name), append(loadAll(reg1, key),
+		&expr.Lookup{SourceRegister: reg1, SetName: name, Invert: true})}
+}
+
+// zone gives a packet to a part of connection tracking of its own.
+func zone(number field) term {
+	return term{fmt.Sprintf("ct zone set %v", number), []expr.Any{
+		number.load(reg1), &expr.Ct{Key: expr.CtKeyZONE, Register: reg1, SourceRegister: true},
 	}}
 }

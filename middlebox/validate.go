@@ -19,8 +19,17 @@ func (b Behaviour) Validate() []error {
 	v.word("unsolicited", string(b.Unsolicited), DropUnsolicited, RejectUnsolicited, ConfirmUnsolicited)
 	v.word("refresh", string(b.Refresh), RefreshOutbound, RefreshBoth)
 	v.word("pool", string(b.Pool), PairedPool, ArbitraryPool)
-	if b.UDPTimeout < 0 || b.UDPTimeout%time.Second != 0 || b.UDPTimeout > math.MaxInt32*time.Second {
-		v.addf("udp_timeout: %v; expected whole seconds, at least 1s", b.UDPTimeout)
+	for _, t := range []struct {
+		key   string
+		value time.Duration
+	}{{"udp_timeout", b.UDPTimeout}, {"tcp_established", b.TCPEstablished}, {"tcp_transitory", b.TCPTransitory}, {"tcp_idle", b.TCPIdle}} {
+		v.timeout(t.key, t.value)
+	}
+	if b.UDPRate < 0 || b.UDPRate > math.MaxInt32 {
+		v.addf("udp_rate: %d; expected packets per second, at least 1", b.UDPRate)
+	}
+	if b.PortBlock != 0 && (b.PortBlock < 2 || b.PortBlock > ports) {
+		v.addf("port_block: %d; expected 2 to %d ports", b.PortBlock, ports)
 	}
 	v.protocols(b)
 	if len(v.errs) > 0 {
@@ -31,10 +40,14 @@ func (b Behaviour) Validate() []error {
 	} else {
 		v.firewall(b)
 	}
-	if b.Refresh == RefreshOutbound {
-		v.addf("refresh: outbound is not offered yet; expected both")
-	}
 	return v.errs
+}
+
+// timeout checks a timer.
+func (v *validator) timeout(key string, d time.Duration) {
+	if d < 0 || d%time.Second != 0 || d > math.MaxInt32*time.Second {
+		v.addf("%s: %v; expected whole seconds, at least 1s", key, d)
+	}
 }
 
 type validator struct {
@@ -65,6 +78,15 @@ func (v *validator) protocols(b Behaviour) {
 			v.addf("block: %s twice; expected it once", p)
 		}
 	}
+	for i, s := range b.Allow {
+		if parsed, err := ParseService(s.String()); err != nil || parsed != s {
+			v.addf("allow: %q; expected PROTO[:PORT]", s)
+		} else if slices.Contains(b.Allow[:i], s) {
+			v.addf("allow: %v twice; expected it once", s)
+		} else if slices.Contains(b.Block, s.Protocol) {
+			v.addf("allow: %v with block: %s means nothing; expected one of them", s, s.Protocol)
+		}
+	}
 	for i, d := range b.Deny {
 		if parsed, err := ParseDeny(d.String()); err != nil || parsed != d {
 			v.addf("deny: %q; expected HOST[:PROTO[:PORT]]", d)
@@ -77,26 +99,37 @@ func (v *validator) protocols(b Behaviour) {
 // translation checks the combinations of a box that translates. Its defaults
 // are filled in.
 func (v *validator) translation(b Behaviour) {
-	switch b.Mapping {
-	case MapEndpointIndependent:
-		if b.Ports != PreservePorts {
-			v.addf("ports: %s with mapping: endpoint-independent is not offered yet; expected preserve", b.Ports)
-		}
-		if b.Pool == ArbitraryPool {
-			v.addf("pool: arbitrary with mapping: endpoint-independent is not offered; expected paired, since an endpoint with two external addresses has no endpoint-independent mapping")
-		}
-	case MapAddressAndPortDependent:
-		if b.Ports != RandomPorts {
-			v.addf("ports: %s with mapping: address-and-port-dependent is not offered yet; expected random", b.Ports)
-		}
-		if b.Filtering != FilterAddressAndPortDependent {
-			v.addf("filtering: %s with mapping: address-and-port-dependent is not offered; expected address-and-port-dependent", b.Filtering)
-		}
-	default:
-		v.addf("mapping: %s is not offered yet; expected endpoint-independent or address-and-port-dependent", b.Mapping)
+	if b.Mapping == MapEndpointIndependent && b.Unsolicited == ConfirmUnsolicited && b.Pool == ArbitraryPool {
+		v.addf("pool: arbitrary with mapping: endpoint-independent and unsolicited: confirm is not offered; expected paired, since connection tracking would give an endpoint another address for every destination")
+	}
+	if b.Unsolicited == ConfirmUnsolicited {
+		v.confirming(b)
+	}
+	if b.Hairpin && b.Mapping != MapEndpointIndependent {
+		v.addf("hairpin: true with mapping: %s is not offered; expected endpoint-independent, since who answers would have to answer from two external ports", b.Mapping)
+	}
+	if b.PortBlock != 0 && b.Ports != BlockPorts {
+		v.addf("port_block: %d with ports: %s means nothing; expected ports: block, or no port_block", b.PortBlock, b.Ports)
+	}
+}
+
+// confirming checks a box whose ports are connection tracking's choice.
+func (v *validator) confirming(b Behaviour) {
+	ports := map[Mapping]Ports{MapEndpointIndependent: PreservePorts, MapAddressAndPortDependent: RandomPorts}
+	const reason = "since such a box leaves its ports to connection tracking"
+	if want, ok := ports[b.Mapping]; !ok {
+		v.addf("unsolicited: confirm with mapping: %s is not offered; expected endpoint-independent or address-and-port-dependent, %s", b.Mapping, reason)
+	} else if b.Ports != want {
+		v.addf("unsolicited: confirm with mapping: %s and ports: %s is not offered; expected ports: %s, %s", b.Mapping, b.Ports, want, reason)
+	}
+	if b.Filtering != FilterAddressAndPortDependent {
+		v.addf("unsolicited: confirm with filtering: %s is not offered; expected address-and-port-dependent, %s", b.Filtering, reason)
 	}
 	if b.Hairpin {
-		v.addf("hairpin: true is not offered yet; expected false")
+		v.addf("unsolicited: confirm with hairpin: true is not offered; expected hairpin: false, %s", reason)
+	}
+	if b.Refresh == RefreshOutbound {
+		v.addf("unsolicited: confirm with refresh: outbound is not offered; expected both, %s", reason)
 	}
 }
 
@@ -108,6 +141,9 @@ func (v *validator) firewall(b Behaviour) {
 		if field.value != "" {
 			v.addf("%s: %s without mapping means nothing; expected a mapping, or no %s", field.key, field.value, field.key)
 		}
+	}
+	if b.PortBlock != 0 {
+		v.addf("port_block: %d without mapping means nothing; expected a mapping, or no port_block", b.PortBlock)
 	}
 	if b.Hairpin {
 		v.addf("hairpin: true without mapping means nothing; expected a mapping, or no hairpin")

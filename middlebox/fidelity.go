@@ -1,0 +1,34 @@
+package middlebox
+
+import "fmt"
+
+// Fidelity returns in what a box of this behaviour differs from a device that
+// does the same, since the kernel can't do otherwise. A valid behaviour that
+// has none returns nil.
+func (b Behaviour) Fidelity() (notes []string) {
+	f := b.filled()
+	addf := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	if f.Filtering == FilterAddressDependent || f.Translates() && f.Filtering == FilterEndpointIndependent {
+		addf("filtering: %s is of UDP; TCP is filtered address-and-port-dependent, since connection tracking decides what belongs to a connection", f.Filtering)
+	}
+	if !f.Translates() {
+		return notes
+	}
+	if f.Unsolicited == ConfirmUnsolicited {
+		addf("unsolicited: confirm leaves ports to connection tracking, which may give one external port to two internal endpoints with different destinations (port overloading, RFC 4787 REQ-3)")
+		return notes
+	}
+	if f.Refresh == RefreshOutbound {
+		addf("refresh: outbound is of UDP; a TCP connection is refreshed by both directions")
+	}
+	if f.Mapping != MapEndpointIndependent && f.Filtering != FilterAddressAndPortDependent {
+		addf("mapping: %s with filtering: %s shows in connection tracking as two flows where a peer comes in by another external port than the one that its answers take; ICMP errors about what came in so stop at the box", f.Mapping, f.Filtering)
+	}
+	if f.Hairpin {
+		addf("hairpin: a host that sends to an external endpoint of its own doesn't reach it")
+	}
+	if f.Ports != PreservePorts {
+		addf("ports: %s tries %d ports before a packet is dropped, so that a few may be left when it is", f.Ports, portTries)
+	}
+	return notes
+}

@@ -1,0 +1,108 @@
+package middlebox
+
+import "github.com/google/nftables"
+
+// outside sees packets as they leave, with their external address. What leaves
+// makes and refreshes mappings, and is remembered where filtering needs it.
+func (g *generator) outside() {
+	if !g.b.Translates() {
+		return
+	}
+	rules := []rule{}
+	if g.joined() {
+		rules = append(rules, g.refresh(oif(g.LAN))...)
+	}
+	if !g.b.Hairpin {
+		rules = append(rules, rule{comment: "Only what leaves.", terms: []term{oifNot(g.WAN), accept()}})
+	}
+	rules = append(rules, rule{
+		comment: "No internal address gets out, as that of a packet without a connection would.",
+		terms:   append(g.leaving(), append([]term{addressNotAmong(source, g.firstWAN(), g.lastWAN())}, g.stop(UntranslatedRule, drop())...)...),
+	})
+	if g.tabled() {
+		for _, p := range transports {
+			rules = append(rules, g.learn(p)...)
+			if g.b.Hairpin {
+				rules = append(rules, g.hairpin(p)...)
+			}
+		}
+	}
+	g.chain("outside", "What leaves, as the outside sees it.",
+		nftables.ChainTypeFilter, nftables.ChainHookPostrouting, "postrouting", priorityOutside, rules)
+}
+
+// leaving begins a rule about what leaves: where nothing else gets so far it
+// needn't say so.
+func (g *generator) leaving(terms ...term) []term {
+	if g.b.Hairpin {
+		return append([]term{oif(g.WAN)}, terms...)
+	}
+	return terms
+}
+
+// learn keeps the mapping of what goes out.
+func (g *generator) learn(p Protocol) []rule {
+	began := g.key(originalSource, originalSourcePort)
+	rules := []rule{}
+	if p == TCP {
+		out := g.leaving(l4proto(TCP), direction(original))
+		rules = append(rules,
+			rule{
+				comment: "A TCP connection keeps its external port.",
+				terms:   g.leaving(l4proto(TCP), direction(original), established(), tcpFlags(0), updateMapping(TCP, began, g.b.TCPEstablished)),
+			},
+			rule{
+				comment: "Not so long while it isn't established.",
+				terms:   append(out, notEstablished(), updateMapping(TCP, began, g.b.TCPTransitory)),
+			},
+			rule{
+				comment: "Nor once it ends.",
+				terms:   g.leaving(l4proto(TCP), direction(original), tcpFlags(tcpFIN|tcpRST), updateMapping(TCP, began, g.b.TCPTransitory)),
+			})
+		return rules
+	}
+	if !g.letsIn(p) && !g.b.Hairpin {
+		// All flows begin inside, and the rule is the last for its packets.
+		return append(rules, rule{
+			comment: "An external port belongs to the endpoint that sends from it.",
+			terms:   []term{l4proto(p), updateMapping(p, began, 0), accept()},
+		})
+	}
+	rules = append(rules, rule{
+		comment: "An external port belongs to the endpoint that sends from it.",
+		terms:   g.leaving(l4proto(p), direction(original), updateMapping(p, began, 0)),
+	})
+	if g.letsIn(p) && !g.apart(p) {
+		rules = append(rules, rule{
+			comment: "Also in answer to who came uninvited.",
+			terms:   g.leaving(l4proto(p), direction(reply), updateMapping(p, g.key(replySource, replySourcePort), 0)),
+		})
+	}
+	if g.apart(p) {
+		rules = append(rules, rule{
+			comment: "Who is sent to comes back in the same flow.",
+			terms:   g.leaving(l4proto(p), updateSet(flowsSet(p), source, sourcePort, destination, destPort)),
+		})
+	}
+	return rules
+}
+
+// hairpin does the same between hosts inside that talk by their external
+// endpoints, and filters what reaches the receiver as if it came from outside.
+func (g *generator) hairpin(p Protocol) []rule {
+	inside := []term{oif(g.LAN), hairpinned(), l4proto(p)}
+	on := func(terms ...term) []term { return append(append([]term{}, inside...), terms...) }
+	rules := []rule{
+		{comment: "Hairpin: the sender's mapping.", terms: on(direction(original), updateMapping(p, g.key(originalSource, originalSourcePort), 0))},
+		{comment: "That of who answers.", terms: on(direction(reply), updateMapping(p, g.key(replySource, replySourcePort), 0))},
+	}
+	if g.filtering(p) == FilterEndpointIndependent {
+		return rules
+	}
+	rules = append(rules,
+		rule{comment: "Whom it sends to.", terms: on(direction(original), updateSet(contactedSet(p), g.peer(p, originalSource, originalSourcePort, originalDest, originalDestPort)...))},
+		rule{comment: "Whom it answers.", terms: on(direction(reply), updateSet(contactedSet(p), g.peer(p, replySource, replySourcePort, replyDest, replyDestPort)...))},
+		rule{comment: "Filtered as if it came from outside.", terms: on(append([]term{
+			notInSet(contactedSet(p), g.peer(p, destination, destPort, source, sourcePort)...)}, g.stop(UnsolicitedRule, drop())...)...)})
+	return rules
+}

@@ -1,0 +1,161 @@
+package probe
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gauntlet/middlebox"
+)
+
+// Compare returns, in words, where a box was measured to differ from what it
+// declares; none if it is what it says.
+func Compare(declared middlebox.Behaviour, measured Properties) []string {
+	return Differences(Declared(declared), measured)
+}
+
+// Differences is Compare for what a chain of boxes declares together.
+//
+// What was not measured is not compared, except that everything of the quick
+// measurement must have been measured as far as UDP and TCP pass.
+func Differences(declared, measured Properties) []string {
+	c := &comparison{}
+	c.list("block", declared.Block, measured.Block)
+	c.list("deny", deniable(declared), measured.Deny)
+	c.list("allow", declared.Allow, measured.Allow)
+
+	c.must = declared.open(middlebox.UDP)
+	c.word("mapping", declared.Mapping, measured.Mapping)
+	c.word("filtering", declared.Filtering, measured.Filtering)
+	c.equal("inbound_source", declared.Inbound, measured.Inbound)
+	c.truth("punch_first", declared.PunchFirst, measured.PunchFirst)
+	c.word("ports", declared.Ports, measured.Ports)
+	c.truth("hairpin", declared.Hairpin, measured.Hairpin)
+	if measured.Mapping != "" { // a word for packets that get in there is none
+		c.equal("unsolicited", declared.Unsolicited, measured.Unsolicited)
+	}
+	c.must = declared.open(middlebox.TCP)
+	c.word("tcp_filtering", declared.TCPFiltering, measured.TCPFiltering)
+
+	c.must = false
+	c.word("hairpin_source", declared.HairpinSource, measured.HairpinSource)
+	c.word("port_collision", declared.PortCollision, measured.PortCollision)
+	c.truth("filtering_per_endpoint", declared.PerEndpoint, measured.PerEndpoint)
+	c.truth("icmp_errors", declared.ICMPErrors, measured.ICMPErrors)
+	c.word("tcp_mapping", declared.TCPMapping, measured.TCPMapping)
+	c.word("tcp_unsolicited", declared.TCPUnsolicited, measured.TCPUnsolicited)
+	c.word("pool", declared.Pool, measured.Pool)
+	if measured.UDPTimeout != 0 && declared.UDPTimeout != 0 {
+		c.equal("udp_timeout_seconds", strconv.Itoa(declared.UDPTimeout), strconv.Itoa(measured.UDPTimeout))
+	}
+	if measured.TCPEstablished != 0 && declared.TCPEstablished != 0 {
+		c.equal("tcp_established_seconds", strconv.Itoa(declared.TCPEstablished), strconv.Itoa(measured.TCPEstablished))
+	}
+	c.word("tcp_idle", declared.TCPIdle, measured.TCPIdle)
+	// A quarter more or less is what bursts and a busy machine make of it.
+	if low, high := declared.UDPRate*3/4, declared.UDPRate*5/4; measured.UDPRate < low && !quick(measured) || measured.UDPRate > high {
+		c.equal("udp_rate", strconv.Itoa(declared.UDPRate), strconv.Itoa(measured.UDPRate))
+	}
+	c.word("refresh", declared.Refresh, measured.Refresh)
+	c.timing(declared, measured.Timing)
+	return c.found
+}
+
+// open says whether a protocol passes on any port.
+func (d Properties) open(protocol middlebox.Protocol) bool {
+	return !slices.Contains(d.Block, string(protocol)) && !slices.ContainsFunc(d.Allow, func(service string) bool {
+		return strings.HasPrefix(service, string(protocol)+":")
+	})
+}
+
+// quick says whether something comes of the quick part alone.
+func quick(measured Properties) bool { return measured.ICMPErrors == nil }
+
+type comparison struct {
+	must  bool // a property that is declared must have been measured
+	found []string
+}
+
+func (c *comparison) equal(property, declared, measured string) {
+	if declared != measured {
+		c.found = append(c.found, fmt.Sprintf("%s: declared %s, measured %s", property, said(declared), said(measured)))
+	}
+}
+
+func said(word string) string {
+	if word == "" {
+		return "nothing"
+	}
+	return word
+}
+
+func (c *comparison) word(property, declared, measured string) {
+	if declared == "" || measured == "" && !c.must {
+		return // it has no word for this box, or was not measured
+	}
+	c.equal(property, declared, measured)
+}
+
+func (c *comparison) truth(property string, declared, measured *bool) {
+	text := func(b *bool) string {
+		if b == nil {
+			return ""
+		}
+		return strconv.FormatBool(*b)
+	}
+	c.word(property, text(declared), text(measured))
+}
+
+func (c *comparison) list(property string, declared, measured []string) {
+	c.equal(property, strings.Join(declared, ", "), strings.Join(measured, ", "))
+}
+
+// deniable is what can be seen of a deny list where a protocol is stopped
+// altogether: the other one.
+func deniable(d Properties) []string {
+	var seen []string
+	for _, text := range d.Deny {
+		rule, err := middlebox.ParseDeny(text)
+		if err != nil {
+			continue // it is no behaviour's
+		}
+		var left []middlebox.Protocol
+		for _, p := range []middlebox.Protocol{middlebox.UDP, middlebox.TCP} {
+			if (rule.Protocol == "" || rule.Protocol == p) && d.open(p) {
+				left = append(left, p)
+			}
+		}
+		if rule.Protocol == "" && len(left) < 2 {
+			for _, p := range left {
+				seen = append(seen, middlebox.Deny{Host: rule.Host, Protocol: p, Port: rule.Port}.String())
+			}
+		} else if len(left) > 0 {
+			seen = append(seen, text)
+		}
+	}
+	slices.Sort(seen)
+	return seen
+}
+
+// timing checks that mappings end when they were told to. A packet is allowed
+// to be late by slack.
+func (c *comparison) timing(declared Properties, t *Timing) {
+	if t == nil {
+		return
+	}
+	const slack = 0.25 // seconds
+	if declared.UDPTimeout == 0 {
+		if t.Dead != 0 {
+			c.found = append(c.found, fmt.Sprintf("udp_timeout: declared nothing, measured an end after %.2f s", t.Dead))
+		}
+		return
+	}
+	if t.Dead == 0 || t.Alive > t.Set+slack || t.Dead < t.Set-slack {
+		dead := fmt.Sprintf("dead after %.2f s", t.Dead)
+		if t.Dead == 0 {
+			dead = "never dead"
+		}
+		c.found = append(c.found, fmt.Sprintf("udp_timeout: set to %.0f s, measured alive after %.2f s and %s", t.Set, t.Alive, dead))
+	}
+}

@@ -1,0 +1,197 @@
+package probe
+
+import (
+	"slices"
+	"time"
+
+	"gauntlet/middlebox"
+)
+
+// Declared returns what a chain of boxes, innermost first, must be measured to
+// do if each does what it declares. Of a chain of several, some properties
+// mean nothing, or depend on both boxes in ways that have no word; those are
+// left empty.
+func Declared(chain ...middlebox.Behaviour) Properties {
+	d := Properties{
+		Mapping:      mappingNone,
+		Filtering:    string(middlebox.FilterEndpointIndependent),
+		TCPFiltering: string(middlebox.FilterEndpointIndependent),
+		PunchFirst:   yes(true),
+		ICMPErrors:   yes(true),
+		Refresh:      string(middlebox.RefreshBoth),
+	}
+	for _, b := range chain {
+		d.Mapping = more(d.Mapping, mappingOr(b.Mapping))
+		d.Filtering = more(d.Filtering, string(filteringOf(b)))
+		if filters(b) {
+			d.TCPFiltering = string(middlebox.FilterAddressAndPortDependent)
+			d.lifetime(b)
+		}
+		d.limits(b)
+		for _, r := range b.Deny {
+			d.Deny = append(d.Deny, r.String())
+		}
+	}
+	d.stopped(chain)
+	d.TCPMapping = d.Mapping
+	d.arrivals(chain)
+	d.translation(chain)
+	d.PerEndpoint = nil
+	if d.Filtering != string(middlebox.FilterEndpointIndependent) {
+		d.PerEndpoint = yes(true)
+	}
+	slices.Sort(d.Deny)
+	d.Deny = slices.Compact(d.Deny)
+	return d
+}
+
+// stopped fills in what of the protocols passes all boxes.
+func (d *Properties) stopped(chain []middlebox.Behaviour) {
+	for _, protocol := range []middlebox.Protocol{middlebox.TCP, middlebox.UDP} {
+		if passes(chain, middlebox.Service{Protocol: protocol}) {
+			continue
+		}
+		some := false
+		for _, b := range chain {
+			for _, s := range b.Allow {
+				if s.Protocol == protocol && s.Port != 0 && passes(chain, s) {
+					some = true
+					d.Allow = append(d.Allow, s.String())
+				}
+			}
+		}
+		if !some {
+			d.Block = append(d.Block, string(protocol))
+		}
+	}
+	slices.Sort(d.Block)
+	slices.Sort(d.Allow)
+	d.Allow = slices.Compact(d.Allow)
+}
+
+// passes says whether a service gets through all boxes, every port of its
+// protocol if it names none.
+func passes(chain []middlebox.Behaviour, s middlebox.Service) bool {
+	return !slices.ContainsFunc(chain, func(b middlebox.Behaviour) bool {
+		allowed := len(b.Allow) == 0 || slices.ContainsFunc(b.Allow, func(a middlebox.Service) bool {
+			return a.Protocol == s.Protocol && (a.Port == 0 || a.Port == s.Port)
+		})
+		return !allowed || slices.Contains(b.Block, s.Protocol)
+	})
+}
+
+func mappingOr(m middlebox.Mapping) string {
+	if m == middlebox.NoMapping {
+		return mappingNone
+	}
+	return string(m)
+}
+
+func filteringOf(b middlebox.Behaviour) middlebox.Filtering {
+	if b.Filtering == "" {
+		return middlebox.FilterEndpointIndependent
+	}
+	return b.Filtering
+}
+
+// filters says whether a box stops anything for being uninvited.
+func filters(b middlebox.Behaviour) bool {
+	return b.Translates() || filteringOf(b) != middlebox.FilterEndpointIndependent
+}
+
+// limits takes the lowest.
+func (d *Properties) limits(b middlebox.Behaviour) {
+	if b.TCPIdle > 0 {
+		d.TCPIdle = cut
+	}
+	if b.UDPRate > 0 && (d.UDPRate == 0 || b.UDPRate < d.UDPRate) {
+		d.UDPRate = b.UDPRate
+	}
+}
+
+// lifetime takes the shortest of the timers.
+func (d *Properties) lifetime(b middlebox.Behaviour) {
+	timeout := b.UDPTimeout
+	if timeout == 0 {
+		timeout = middlebox.DefaultUDPTimeout
+	}
+	if seconds := int(timeout / time.Second); d.UDPTimeout == 0 || seconds < d.UDPTimeout {
+		d.UDPTimeout = seconds
+	}
+	established := b.TCPEstablished
+	if established == 0 {
+		established = middlebox.DefaultTCPEstablished
+	}
+	if b.TCPIdle > 0 {
+		established = min(established, b.TCPIdle)
+	}
+	if seconds := int(established / time.Second); d.TCPEstablished == 0 || seconds < d.TCPEstablished {
+		d.TCPEstablished = seconds
+	}
+	if b.Refresh == middlebox.RefreshOutbound {
+		d.Refresh = string(b.Refresh)
+	}
+}
+
+// arrivals says what becomes of packets that come from outside first, at the
+// box they come to.
+func (d *Properties) arrivals(chain []middlebox.Behaviour) {
+	d.PunchFirst = yes(d.Mapping == mappingNone || d.Mapping == string(middlebox.MapEndpointIndependent))
+	reached := true // by a packet to an external endpoint that is in use
+	for _, b := range slices.Backward(chain) {
+		strict := filteringOf(b) == middlebox.FilterAddressAndPortDependent
+		if b.Unsolicited == middlebox.ConfirmUnsolicited && strict && reached {
+			d.PunchFirst = yes(false) // it takes the port, see middlebox.ConfirmUnsolicited
+		}
+		reached = reached && filteringOf(b) == middlebox.FilterEndpointIndependent
+		if filters(b) && d.Unsolicited == "" {
+			d.Unsolicited = string(b.Unsolicited)
+			if b.Unsolicited == "" {
+				d.Unsolicited = string(middlebox.DropUnsolicited)
+			}
+		}
+	}
+	d.TCPUnsolicited = d.Unsolicited
+}
+
+// translation fills in what only a box that translates has.
+func (d *Properties) translation(chain []middlebox.Behaviour) {
+	if d.Mapping == mappingNone {
+		return
+	}
+	d.PortCollision = distinct
+	var ways []string // other than to preserve
+	for _, b := range chain {
+		if way := portsOr(b); b.Translates() && way != middlebox.PreservePorts {
+			ways = append(ways, string(way))
+		}
+	}
+	switch len(ways) {
+	case 0:
+		d.Ports = string(middlebox.PreservePorts)
+	case 1:
+		d.Ports = ways[0]
+	}
+	if len(chain) > 1 {
+		return
+	}
+	b := chain[0]
+	d.Hairpin = yes(b.Hairpin)
+	if b.Hairpin {
+		d.HairpinSource = external
+	}
+	d.Pool = string(b.Pool)
+	if b.Pool == "" {
+		d.Pool = string(middlebox.PairedPool)
+	}
+}
+
+func portsOr(b middlebox.Behaviour) middlebox.Ports {
+	switch {
+	case b.Ports != "":
+		return b.Ports
+	case b.Mapping == middlebox.MapEndpointIndependent:
+		return middlebox.PreservePorts
+	}
+	return middlebox.RandomPorts
+}

@@ -1,0 +1,105 @@
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// patience bounds the wait for what must happen.
+const patience = 3 * time.Second
+
+// packet is a datagram that is followed from its sending on.
+type packet struct {
+	watch   *Watch
+	number  uint64
+	arrived chan struct{} // closed at the first arrival
+	fated   chan struct{} // closed at the first event of any kind
+
+	mu sync.Mutex // guards what follows
+	fate
+}
+
+// fate is all that happened to a packet.
+type fate struct {
+	at      *socket        // where it arrived, nil if it did not
+	from    netip.AddrPort // its source when it arrived
+	dropped *Drop          // by a rule that logs
+	refused bool           // the sender got an ICMP error for it
+}
+
+// vanished says that a packet left no trace.
+func (f fate) vanished() bool { return f.at == nil && f.dropped == nil && !f.refused }
+
+func (f fate) String() string {
+	switch {
+	case f.at != nil:
+		return fmt.Sprintf("arrived from %v", f.from)
+	case f.dropped != nil && f.refused:
+		return fmt.Sprintf("refused by rule %s of %s", f.dropped.Rule, f.dropped.Box)
+	case f.dropped != nil:
+		return fmt.Sprintf("dropped by rule %s of %s", f.dropped.Rule, f.dropped.Box)
+	case f.refused:
+		return "answered with an ICMP error"
+	}
+	return "vanished without a trace"
+}
+
+func (p *packet) payload() []byte {
+	return binary.BigEndian.AppendUint64([]byte(payloadWord), p.number)
+}
+
+func (p *packet) arrive(at *socket, from netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at == nil {
+		p.first()
+		p.at, p.from = at, from
+		close(p.arrived)
+	}
+}
+
+func (p *packet) drop(d Drop) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.first()
+	p.dropped = &d
+}
+
+func (p *packet) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.first()
+	p.refused = true
+}
+
+// first is called before each event, with mu held.
+func (p *packet) first() {
+	if p.vanished() {
+		close(p.fated)
+	}
+}
+
+// known returns what has happened to the packet so far.
+func (p *packet) known() fate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fate
+}
+
+// await waits for an event, which must come.
+func (p *packet) await(ctx context.Context, event <-chan struct{}) (fate, error) {
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	select {
+	case <-event:
+		return p.known(), nil
+	case <-ctx.Done():
+		return fate{}, context.Cause(ctx)
+	case <-limit.C:
+		return fate{}, fmt.Errorf("after %v, a packet that must arrive has %v", patience, p.known())
+	}
+}

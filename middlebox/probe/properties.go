@@ -1,0 +1,68 @@
+package probe
+
+// Properties are what was measured of a box, or is declared of it, in the
+// words of the scenario file. What is empty was not measured, or means nothing
+// for such a box.
+type Properties struct {
+	Mapping    string `json:"mapping,omitempty"`
+	Filtering  string `json:"filtering,omitempty"`
+	Ports      string `json:"ports,omitempty"`
+	Hairpin    *bool  `json:"hairpin,omitempty"`
+	PunchFirst *bool  `json:"punch_first,omitempty"` // the port is kept and the punch gets in though the peer's packet came first
+
+	// Inbound is "rewritten" if a packet from outside got in with another source
+	// than its sender's, else empty.
+	Inbound string `json:"inbound_source,omitempty"`
+
+	Unsolicited  string   `json:"unsolicited,omitempty"`   // what becomes of a packet nobody asked for; "" if it gets in
+	TCPFiltering string   `json:"tcp_filtering,omitempty"` // endpoint-independent if a stranger can connect
+	Block        []string `json:"block,omitempty"`
+	Deny         []string `json:"deny,omitempty"`
+	Allow        []string `json:"allow,omitempty"`
+
+	// What follows is of the full measurement only.
+
+	HairpinSource  string `json:"hairpin_source,omitempty"` // external, internal, or other
+	PortCollision  string `json:"port_collision,omitempty"` // what two hosts inside get that want the same port: distinct, or shared
+	PerEndpoint    *bool  `json:"filtering_per_endpoint,omitempty"`
+	ICMPErrors     *bool  `json:"icmp_errors,omitempty"` // an ICMP error for a live mapping reaches the endpoint (RFC 5508, REQ-3)
+	TCPMapping     string `json:"tcp_mapping,omitempty"`
+	TCPUnsolicited string `json:"tcp_unsolicited,omitempty"`
+	Pool           string `json:"pool,omitempty"`
+
+	// UDPTimeout and TCPEstablished are in seconds. They are what the kernel's
+	// timer of a flow says right after a packet, since nobody waits for five
+	// minutes; that such a timer ends a UDP mapping is measured by packets,
+	// with a short one: Timing.
+	UDPTimeout     int     `json:"udp_timeout_seconds,omitempty"`
+	TCPEstablished int     `json:"tcp_established_seconds,omitempty"`
+	Refresh        string  `json:"refresh,omitempty"`
+	Timing         *Timing `json:"udp_timing,omitempty"`
+
+	TCPIdle string `json:"tcp_idle,omitempty"` // what becomes of a silent TCP connection: cut or kept, with a short timer
+	UDPRate int    `json:"udp_rate,omitempty"` // packets per second that one host inside gets through, of twice as many
+}
+
+// Timing is how long a UDP mapping was usable, with timers shortened so that
+// it can be waited for.
+type Timing struct {
+	Set   float64 `json:"set_seconds"`   // what the box was told
+	Alive float64 `json:"alive_seconds"` // the oldest mapping that was still usable
+	Dead  float64 `json:"dead_seconds"`  // the youngest that was not; 0 if all were usable
+}
+
+// Words for what is measured that the scenario file has no word for.
+const (
+	mappingNone = "none"
+	external    = "external"
+	internal    = "internal"
+	other       = "other"
+	distinct    = "distinct"
+	shared      = "shared"
+	rewritten   = "rewritten"
+	cut         = "cut"
+	kept        = "kept"
+	vanishes    = "vanishes" // without a trace: no log, no answer
+)
+
+func yes(b bool) *bool { return &b }
