@@ -16,7 +16,7 @@ import (
 var rules = map[string][]string{
 	"cmd/gauntlet":              {"lab/...", "middlebox", "nodes/control", "nodes/role", "tests"},
 	"cmd/node":                  {"nodes/role"},
-	"lab":                       {"lab/...", "topo", "topo/ns", "middlebox", "compose", "nodes/control"},
+	"lab":                       {"lab/...", "topo", "topo/ns", "middlebox", "middlebox/probe", "compose", "nodes/control"},
 	"lab/evidence":              {},
 	"lab/evidence/evidencetest": {"lab/evidence"}, // synthetic recordings for tests
 	"lab/path":                  {"lab/evidence"},
@@ -24,6 +24,8 @@ var rules = map[string][]string{
 	"lab/report":                {"lab/path", "lab/verdict"},
 	"topo":                      {"topo/ns"},
 	"topo/ns":                   {},
+	"middlebox/model":           {"middlebox"},
+	"middlebox/probe":           {"middlebox", "topo/ns"},
 	"middlebox":                 {"topo/ns"},
 	"nodes":                     {"nodes/..."},
 	"nodes/control":             {},

@@ -162,16 +162,24 @@ func TestForeignNode(t *testing.T) {
 	if _, err := exec.LookPath("python3"); err != nil {
 		skip(t, "python3 is not installed")
 	}
-	r, o := results(t, "foreign/echo.yaml")
-	if o.status != 0 {
-		t.Errorf("exit status %d\n%s", o.status, o.stderr)
-	}
-	var verdicts []string
-	for _, c := range r.Checks {
-		verdicts = append(verdicts, c.Verdict)
-	}
-	if want := []string{verdict.Pass, verdict.NotOffered, verdict.Pass}; !slices.Equal(verdicts, want) {
-		t.Errorf("verdicts %v, want %v", verdicts, want)
+	for _, test := range []struct {
+		file string
+		want []string
+	}{
+		{"echo", []string{verdict.Pass, verdict.NotOffered, verdict.Pass}},
+		{"lease", []string{verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass}},
+	} {
+		r, o := results(t, "foreign/"+test.file+".yaml")
+		if o.status != 0 {
+			t.Errorf("%s: exit status %d\n%s", test.file, o.status, o.stderr)
+		}
+		var verdicts []string
+		for _, c := range r.Checks {
+			verdicts = append(verdicts, c.Verdict)
+		}
+		if !slices.Equal(verdicts, test.want) {
+			t.Errorf("%s: verdicts %v, want %v", test.file, verdicts, test.want)
+		}
 	}
 }
 

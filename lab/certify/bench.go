@@ -26,13 +26,14 @@ type bench struct {
 	mu      sync.Mutex // guards what follows
 	inside  map[string][2]probe.Host
 	outside map[string][3]probe.Host // by the box outside, or topo.InternetName
+	missing map[string]error         // why there are no points at a place
 }
 
 // newBench begins to watch all boxes.
 func newBench(i *internet.Internet) (*bench, error) {
 	b := &bench{
 		internet: i, points: i.Bench(), watch: probe.NewWatch(), denied: denied(i),
-		inside: map[string][2]probe.Host{}, outside: map[string][3]probe.Host{},
+		inside: map[string][2]probe.Host{}, outside: map[string][3]probe.Host{}, missing: map[string]error{},
 	}
 	for _, box := range i.Boxes() {
 		if err := b.watch.Box(box.Name, i.Namespace(box.Name), internet.LogGroup); err != nil {
@@ -78,27 +79,37 @@ func place(box internet.Box) string {
 	return box.Behind
 }
 
-// attach makes all points.
-func (b *bench) attach() error {
+// attach makes all points, as far as it can: a LAN may be full.
+func (b *bench) attach() {
 	routes := map[string][]topo.Route{topo.InternetName: nil}
 	for _, box := range b.internet.Boxes() {
 		at := place(box)
 		if _, ok := routes[at]; !ok {
 			routes[at] = nil
 		}
-		if !box.Translates {
+		if !box.Translates && at != topo.InternetName { // whose router knows the way
 			routes[at] = append(routes[at], topo.Route{To: box.LAN, Via: box.WAN[0]})
 		}
 	}
 	var group errgroup.Group
 	group.SetLimit(parallel)
+	try := func(at string, attach func() error) {
+		group.Go(func() error {
+			if err := attach(); err != nil {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.missing[at] = err
+			}
+			return nil
+		})
+	}
 	for at, to := range routes {
-		group.Go(func() error { return b.attachOutside(at, to) })
+		try(at, func() error { return b.attachOutside(at, to) })
 	}
 	for _, box := range b.internet.Boxes() {
-		group.Go(func() error { return b.attachInside(box.Name) })
+		try(box.Name, func() error { return b.attachInside(box.Name) })
 	}
-	return group.Wait()
+	group.Wait() // none returns an error
 }
 
 func (b *bench) attachOutside(at string, routes []topo.Route) error {
@@ -140,12 +151,13 @@ func (b *bench) attachInside(box string) error {
 }
 
 // subject is a chain of boxes, innermost first, from the LAN of the first to
-// the network outside the last.
-func (b *bench) subject(chain []internet.Box) probe.Subject {
-	s := probe.Subject{
-		LAN: b.inside[chain[0].Name], WAN: b.outside[place(chain[len(chain)-1])],
-		Denied: b.denied,
+// the network outside the last. It fails if one of the two has no points.
+func (b *bench) subject(chain []internet.Box) (probe.Subject, error) {
+	lan, wan := chain[0].Name, place(chain[len(chain)-1])
+	if err := errors.Join(b.missing[lan], b.missing[wan]); err != nil {
+		return probe.Subject{}, err
 	}
+	s := probe.Subject{LAN: b.inside[lan], WAN: b.outside[wan], Denied: b.denied}
 	for _, box := range chain {
 		s.Boxes = append(s.Boxes, box.Name)
 		if box.Translates {
@@ -154,7 +166,7 @@ func (b *bench) subject(chain []internet.Box) probe.Subject {
 		s.Services = append(s.Services, box.Behaviour.Allow...)
 		s.Pace = max(s.Pace, pace(box.Behaviour))
 	}
-	return s
+	return s, nil
 }
 
 // pace keeps the probe below the rate that a box lets through, by a tenth.

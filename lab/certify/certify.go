@@ -72,9 +72,7 @@ func Boxes(ctx context.Context, i *internet.Internet) (certificates []Certificat
 			certificates, err = nil, fmt.Errorf("certify: %w", err)
 		}
 	}()
-	if err := b.attach(); err != nil {
-		return nil, err
-	}
+	b.attach()
 	certificates = make([]Certificate, len(boxes))
 	var group errgroup.Group
 	group.SetLimit(parallel)
@@ -128,8 +126,11 @@ type measurement func(context.Context, *probe.Watch, probe.Subject) (probe.Prope
 func (b *bench) certify(ctx context.Context, chain []internet.Box, measure measurement) Certificate {
 	start := time.Now()
 	c := certificate(chain)
-	var err error
-	if c.Measured, err = measure(ctx, b.watch, b.subject(chain)); err != nil {
+	s, err := b.subject(chain)
+	if err == nil {
+		c.Measured, err = measure(ctx, b.watch, s)
+	}
+	if err != nil {
 		c.unmeasured(err)
 	} else {
 		c.Differences = probe.Differences(c.Declared, c.Measured)

@@ -31,6 +31,10 @@ const (
 	loginHost = "login"
 )
 
+// pooled is how many external addresses a preset gets that says how it chooses
+// among several.
+const pooled = 4
+
 // Presets measures presets, all of them if none is named, by the whole of the
 // probe: each in a small internet of its own, its UDP timer as it is and once
 // more shortened. The certificates are in the order of the names.
@@ -63,8 +67,13 @@ func Presets(ctx context.Context, names ...string) ([]Certificate, error) {
 // preset measures one.
 func preset(ctx context.Context, name string) (c Certificate, err error) {
 	start := time.Now()
+	box := scenario.Middlebox{Preset: name}
+	if behaviour, _ := middlebox.Preset(name); behaviour.Pool != "" {
+		addresses := pooled
+		box.Addresses = &addresses
+	}
 	i, err := internet.Up(ctx, scenario.Topology{
-		Middleboxes: scenario.Named[scenario.Middlebox]{{Name: boxName, Value: scenario.Middlebox{Preset: name}}},
+		Middleboxes: scenario.Named[scenario.Middlebox]{{Name: boxName, Value: box}},
 		Hosts:       scenario.Named[scenario.Host]{{Name: loginHost}, {Name: "inside", Value: scenario.Host{Behind: boxName}}},
 	})
 	if err != nil {
@@ -76,9 +85,7 @@ func preset(ctx context.Context, name string) (c Certificate, err error) {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if err := b.attach(); err != nil {
-		return c, err
-	}
+	b.attach()
 	chain := i.Boxes()
 	c = b.certify(ctx, chain, b.whole(chain[0]))
 	list := []Certificate{c}
@@ -91,32 +98,45 @@ func preset(ctx context.Context, name string) (c Certificate, err error) {
 	return c, nil
 }
 
-// whole is the full measurement of a box with its timers.
+// whole is the full measurement of a box with its timers and rates.
 func (b *bench) whole(box internet.Box) measurement {
 	return func(ctx context.Context, w *probe.Watch, s probe.Subject) (m probe.Properties, err error) {
-		if m, err = probe.Full(ctx, w, s); err != nil || m.Mapping == "" {
-			return m, err // where UDP doesn't pass it has no timers
+		if m, err = probe.Full(ctx, w, s); err != nil {
+			return m, err
 		}
-		open := m.Mapping == "none" && m.Filtering == string(middlebox.FilterEndpointIndependent)
-		if !open {
-			if m.UDPTimeout, err = probe.Lifetime(ctx, w, s, b.internet.Namespace(box.Name)); err != nil {
+		if open := m.Mapping == "none" && m.Filtering == string(middlebox.FilterEndpointIndependent); !open {
+			if err := probe.Lifetimes(ctx, w, s, b.internet.Namespace(box.Name), &m); err != nil {
+				return m, err
+			}
+		}
+		udp := m.Mapping != "" // where it doesn't pass it has neither timers nor rates
+		if rate := box.Behaviour.UDPRate; rate > 0 && udp {
+			if m.UDPRate, err = probe.Rate(ctx, w, s, rate); err != nil {
 				return m, err
 			}
 		}
 		short := box.Behaviour
 		short.UDPTimeout = Short
+		if short.TCPIdle > 0 {
+			short.TCPIdle = Short
+		}
 		if err := b.internet.Change(box.Name, short, box.Label); err != nil {
 			return m, fmt.Errorf("shorten timers: %w", err)
 		}
 		if err := w.Reloaded(box.Name); err != nil {
 			return m, err
 		}
-		timing, refresh, err := probe.Timers(ctx, w, s, Short)
-		if err != nil {
-			return m, err
+		if udp {
+			timing, refresh, err := probe.Timers(ctx, w, s, Short)
+			if err != nil {
+				return m, err
+			}
+			m.Timing, m.Refresh = &timing, refresh
 		}
-		m.Timing, m.Refresh = &timing, refresh
-		return m, nil
+		if short.TCPIdle > 0 {
+			m.TCPIdle, err = probe.Idle(ctx, w, s, Short)
+		}
+		return m, err
 	}
 }
 

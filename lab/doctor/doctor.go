@@ -46,10 +46,16 @@ func Examine(ctx context.Context) []Finding {
 	try(Finding{Feature: "user, pid, net, mount and ipc namespaces", Needed: every, Vital: true}, func() error { return nil })
 	try(Finding{Feature: "network namespaces, veth, bridge", Needed: every, Vital: true,
 		Remedy: "load the modules veth and bridge"}, tryLinks)
-	for _, preset := range middlebox.Presets() {
-		try(Finding{Feature: "nftables rules of the preset " + preset, Needed: "checks behind a box of this preset",
-			Remedy: "load the modules nf_tables, nft_ct, nft_masq, nft_log and nft_chain_nat"}, func() error { return tryPreset(ctx, preset) })
-	}
+	try(Finding{Feature: "nftables rules of every preset", Needed: "checks behind a box of a preset that can't be loaded",
+		Remedy: "load the modules nf_tables, nft_ct, nft_masq, nft_log and nft_chain_nat"}, func() error {
+		var errs []error
+		for _, preset := range middlebox.Presets() {
+			if err := tryPreset(ctx, preset); err != nil {
+				errs = append(errs, fmt.Errorf("preset %s: %w", preset, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
 	try(Finding{Feature: "connection tracking with accounting and times", Needed: "every check with a box on the way",
 		Remedy: "load the module nf_conntrack"}, tryAccounting)
 	try(Finding{Feature: "NFLOG", Needed: "every check with a box that drops", Remedy: "load the module nfnetlink_log"}, tryNFLOG)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,11 +25,15 @@ const LogGroup = 1
 
 // Internet is a topology that stands.
 type Internet struct {
+	// Plan is as the addresses are now.
 	Plan *topo.Plan
 
 	network *topo.Network
 	boxes   map[string]*box
 	changes []evidence.Change
+	// leases chooses new external addresses; former are those that a box had.
+	leases *topo.Bench
+	former map[string][]netip.Addr
 }
 
 type box struct {
@@ -43,7 +48,7 @@ func Up(ctx context.Context, t scenario.Topology) (_ *Internet, err error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Internet{Plan: plan, boxes: map[string]*box{}}
+	i := &Internet{Plan: plan, boxes: map[string]*box{}, former: map[string][]netip.Addr{}}
 	if i.network, err = topo.Build(ctx, plan); err != nil {
 		return nil, fmt.Errorf("build the topology: %w", err)
 	}
@@ -52,6 +57,7 @@ func Up(ctx context.Context, t scenario.Topology) (_ *Internet, err error) {
 			err = errors.Join(err, i.network.Close())
 		}
 	}()
+	i.leases = i.Bench()
 	var load errgroup.Group
 	load.SetLimit(4)
 	for _, planned := range plan.Boxes {
@@ -119,6 +125,32 @@ func (i *Internet) Change(name string, to middlebox.Behaviour, label string) err
 	return nil
 }
 
+// Readdress gives a box new external addresses, as many as it has, and has it
+// forget all flows, as a router does whose provider hands out a new lease.
+func (i *Internet) Readdress(name string) error {
+	b, ok := i.boxes[name]
+	if !ok {
+		return fmt.Errorf("readdress: unknown middlebox %q", name)
+	}
+	outside := b.Behind
+	if outside == "" {
+		outside = topo.InternetName
+	}
+	to, err := i.leases.Free(outside, len(b.WAN))
+	if err != nil {
+		return fmt.Errorf("readdress %s: %w", name, err)
+	}
+	slices.SortFunc(to, netip.Addr.Compare) // a pool of addresses is a range, upward
+	plan, err := i.network.Readdress(i.Plan, name, to)
+	if err != nil {
+		return err
+	}
+	i.former[name] = append(i.former[name], b.WAN...)
+	i.Plan = plan
+	b.Box, _ = plan.Box(name)
+	return i.Reset(name)
+}
+
 // Dropped is how many packets each of a box's rules has dropped since the rules
 // were loaded.
 func (i *Internet) Dropped(name string) (map[string]uint64, error) {
@@ -155,7 +187,8 @@ func (i *Internet) Label(host string) string {
 	return label
 }
 
-// World describes the internet to those who read the evidence. roles gives the
+// World describes the internet to those who read the evidence; a box has all
+// external addresses there that it ever had. roles gives the
 // roles of the nodes on a host.
 func (i *Internet) World(roles func(host string) []string) evidence.World {
 	w := evidence.World{Behaviours: i.changes}
@@ -163,7 +196,8 @@ func (i *Internet) World(roles func(host string) []string) evidence.World {
 		w.Hosts = append(w.Hosts, evidence.Host{Name: h.Name, Addresses: h.Addrs, Behind: h.Behind, Roles: roles(h.Name)})
 	}
 	for _, b := range i.Plan.Boxes {
-		w.Boxes = append(w.Boxes, evidence.Box{Name: b.Name, Behind: b.Behind, WAN: b.WAN, LAN: b.LAN})
+		addrs := slices.Concat(b.WAN, i.former[b.Name])
+		w.Boxes = append(w.Boxes, evidence.Box{Name: b.Name, Behind: b.Behind, WAN: addrs, LAN: b.LAN})
 	}
 	return w
 }

@@ -30,9 +30,9 @@ func (i *Internet) Boxes() []Box {
 // Bench makes a bench for measuring points in this internet.
 func (i *Internet) Bench() *topo.Bench { return topo.NewBench(i.Plan, i.network) }
 
-// Reset puts a box back to how it was when it was built: its rules are loaded
-// anew, so that its counters are zero and its sets empty, and it forgets all
-// flows.
+// Reset puts a box back to how it was when it was built, as switching it off and
+// on does: its rules are loaded anew, so that its counters are zero and its sets
+// empty, and it forgets all flows.
 func (i *Internet) Reset(name string) error {
 	b, ok := i.boxes[name]
 	if !ok {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"gauntlet/lab/certify"
 	"gauntlet/lab/evidence"
 	"gauntlet/lab/path"
 	"gauntlet/lab/report"
@@ -16,7 +17,7 @@ import (
 // evidenceFiles are what a report keeps of each scenario.
 var evidenceFiles = []string{
 	evidence.WorldFile, evidence.CaptureFile, evidence.ConntrackFile,
-	evidence.DropsFile, evidence.LossesFile, evidence.ExchangesFile,
+	evidence.DropsFile, evidence.LossesFile, evidence.ExchangesFile, certificatesFile,
 }
 
 // judge reads the recording back and gives every check its verdict. broken is
@@ -52,7 +53,7 @@ func (r *single) verdict(ev *evidence.Evidence, d *driven, c report.Check) repor
 	v := d.claim
 	v.Expected, v.Evidence, v.Exchange = c.Expected, ev, r.exchanges[d.exchange]
 	v.Finding = path.Find(ev, v.Exchange)
-	v.Unseen = append(v.Unseen, r.unsure...)
+	v.Unseen = slices.Concat(v.Unseen, r.unsure, r.uncertified(d.caller, d.callee))
 	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, v.Claimed, v.Finding.Notes
 	c.Verdict, c.Reason = verdict.Judge(v)
 	if c.Verdict == verdict.Inconclusive {
@@ -65,6 +66,13 @@ func (r *single) verdict(ev *evidence.Evidence, d *driven, c report.Check) repor
 		c.Reason += "; the node says: " + v.NodeError
 	}
 	return c
+}
+
+// uncertified says why the boxes in front of two hosts can't be relied on, none
+// if all of them are what they say.
+func (r *single) uncertified(caller, callee string) []string {
+	chain := r.internet.Plan.Chain
+	return certify.Failed(r.certificates, slices.Concat(chain(caller), chain(callee)))
 }
 
 // silent is the end of a node's log where the node gave no answer in time; the

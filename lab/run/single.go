@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"gauntlet/lab/capture"
+	"gauntlet/lab/certify"
 	"gauntlet/lab/evidence"
 	"gauntlet/lab/internet"
 	"gauntlet/lab/report"
@@ -27,6 +29,9 @@ const (
 	defaultCall  = 2 * time.Second
 )
 
+// certificatesFile is where the measurements of the boxes are kept.
+const certificatesFile = "certificates.json"
+
 // single is one run of one scenario.
 type single struct {
 	*scenario.Scenario
@@ -35,11 +40,12 @@ type single struct {
 	tell    func(Event)
 	random  *rand.Rand
 
-	internet  *internet.Internet
-	recorder  *capture.Recorder
-	nodes     *nodes
-	exchanges []evidence.Exchange
-	planned   [][]*driven // by step
+	internet     *internet.Internet
+	certificates []certify.Certificate
+	recorder     *capture.Recorder
+	nodes        *nodes
+	exchanges    []evidence.Exchange
+	planned      [][]*driven // by step
 	// unsure says why everything in this run is inconclusive.
 	unsure []string
 }
@@ -108,6 +114,12 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 	}
 	r.unsure = append(r.unsure, r.internet.Missing()...)
 
+	// No node's packet passes a box before the box has been measured.
+	r.tell(Event{Scenario: r.name, Stage: "certify"})
+	if r.certificates, err = certify.Boxes(ctx, r.internet); err != nil {
+		return fmt.Errorf("certify the boxes: %w", err)
+	}
+
 	if r.recorder, err = capture.Start(ctx, r.captureConfig(dir)); err != nil {
 		return fmt.Errorf("start the capture: %w", err)
 	}
@@ -154,7 +166,19 @@ func (r *single) writeRecords(dir string) error {
 		}
 		return nil
 	})
-	return errors.Join(evidence.WriteWorld(dir, world), evidence.WriteExchanges(dir, r.exchanges))
+	return errors.Join(
+		evidence.WriteWorld(dir, world),
+		evidence.WriteExchanges(dir, r.exchanges),
+		writeJSON(filepath.Join(dir, certificatesFile), r.certificates),
+	)
+}
+
+func writeJSON(file string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
 // down ends the nodes and gives the internet up.

@@ -33,6 +33,10 @@ func (r *single) step(ctx context.Context, i int) error {
 			return err
 		}
 		return errors.Join(r.recorder.BeforeChange(st.Change.Box), r.internet.Change(st.Change.Box, b, st.Change.Label()))
+	case st.Reboot != nil:
+		return errors.Join(r.recorder.BeforeChange(st.Reboot.Box), r.internet.Reset(st.Reboot.Box))
+	case st.Readdress != nil:
+		return errors.Join(r.recorder.BeforeChange(st.Readdress.Box), r.internet.Readdress(st.Readdress.Box))
 	default:
 		return r.pair(ctx, st, r.planned[i][0])
 	}
@@ -77,7 +81,7 @@ func (r *single) plan(st *scenario.Step) []*driven {
 	case st.Conference != nil:
 		return []*driven{one("", st.Conference.Starter, st.Conference.Members[0], st.Expect.Expectation)}
 	}
-	return nil // a change
+	return nil // something happens to a box, and nothing is judged
 }
 
 // offered notes which boxes stand before the two ends now, and says whether

@@ -32,10 +32,15 @@ func Behaviour(preset string, o Overrides) (middlebox.Behaviour, error) {
 	override(&b.Ports, o.Ports)
 	override(&b.Hairpin, o.Hairpin)
 	override(&b.UDPTimeout, o.UDPTimeout)
+	override(&b.PortBlock, o.PortBlock)
+	override(&b.TCPEstablished, o.TCPEstablished)
+	override(&b.TCPTransitory, o.TCPTransitory)
+	override(&b.TCPIdle, o.TCPIdle)
+	override(&b.UDPRate, o.UDPRate)
 	override(&b.Unsolicited, o.Unsolicited)
 	override(&b.Refresh, o.Refresh)
 	override(&b.Pool, o.Pool)
-	b.Block, b.Deny = slices.Clone(b.Block), slices.Clone(b.Deny)
+	b.Block, b.Deny, b.Allow = slices.Clone(b.Block), slices.Clone(b.Deny), slices.Clone(b.Allow)
 	for _, p := range o.Block {
 		if !slices.Contains(b.Block, p) {
 			b.Block = append(b.Block, p)
@@ -48,6 +53,15 @@ func Behaviour(preset string, o Overrides) (middlebox.Behaviour, error) {
 		}
 		if !slices.Contains(b.Deny, d) {
 			b.Deny = append(b.Deny, d)
+		}
+	}
+	for _, text := range o.Allow {
+		service, err := middlebox.ParseService(text)
+		if err != nil {
+			return b, err
+		}
+		if !slices.Contains(b.Allow, service) {
+			b.Allow = append(b.Allow, service)
 		}
 	}
 	return b, nil

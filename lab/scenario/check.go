@@ -60,7 +60,7 @@ func under(path []string, more ...string) []string { return append(slices.Clone(
 func (c *checker) topology() {
 	for _, e := range c.s.Topology.Middleboxes {
 		c.behaviour([]string{"topology", "middleboxes", e.Name}, e.Value.Preset, e.Value.Overrides)
-		if e.Value.Preset == "" && e.Value.Mapping == nil && e.Value.Filtering == nil && len(e.Value.Block)+len(e.Value.Deny) == 0 {
+		if e.Value.Preset == "" && e.Value.Mapping == nil && e.Value.Filtering == nil && len(e.Value.Block)+len(e.Value.Deny)+len(e.Value.Allow) == 0 {
 			c.at([]string{"topology", "middleboxes", e.Name}, "a middlebox without behaviour; expected a preset (%s) or a mapping and a filtering", list(middlebox.Presets()))
 		}
 	}
@@ -83,6 +83,11 @@ func (c *checker) behaviour(path []string, preset string, o Overrides) {
 			c.at(under(path, "deny", strconv.Itoa(i)), "%v", err)
 		} else if _, ok := c.s.Topology.Hosts.Get(d.Host); !ok {
 			c.at(under(path, "deny", strconv.Itoa(i)), "unknown host %q; expected %s", d.Host, c.hosts())
+		}
+	}
+	for i, text := range o.Allow {
+		if _, err := middlebox.ParseService(text); err != nil {
+			c.at(under(path, "allow", strconv.Itoa(i)), "%v", err)
 		}
 	}
 	b, err := Behaviour(preset, o)
@@ -145,11 +150,11 @@ func (c *checker) steps() {
 }
 
 // actions are the keys by which a step says what it does.
-var actions = []string{"login", "search", "presence", "call", "conference", "exchange", "change"}
+var actions = []string{"login", "search", "presence", "call", "conference", "exchange", "change", "reboot", "readdress"}
 
 func (st *Step) kinds() []string {
 	var kinds []string
-	for i, set := range []bool{st.Login != nil, st.Search != nil, st.Presence != nil, st.Call != nil, st.Conference != nil, st.Exchange != nil, st.Change != nil} {
+	for i, set := range []bool{st.Login != nil, st.Search != nil, st.Presence != nil, st.Call != nil, st.Conference != nil, st.Exchange != nil, st.Change != nil, st.Reboot != nil, st.Readdress != nil} {
 		if set {
 			kinds = append(kinds, actions[i])
 		}
@@ -182,14 +187,22 @@ func (c *checker) action(path []string, st *Step) {
 		for i, name := range st.Conference.Members {
 			c.client(under(path, "members", strconv.Itoa(i)), name)
 		}
+	case st.Reboot != nil:
+		c.box(path, st.Reboot.Box)
+	case st.Readdress != nil:
+		c.box(path, st.Readdress.Box)
 	case st.Change != nil:
-		if _, ok := c.s.Topology.Middleboxes.Get(st.Change.Box); !ok {
-			c.at(under(path, "box"), "unknown middlebox %q; expected %s", st.Change.Box, list(c.s.Topology.Middleboxes.Names()))
-		}
+		c.box(path, st.Change.Box)
 		if st.Change.Addresses != nil {
 			c.at(under(path, "addresses"), "the number of external addresses can't change while the lab runs")
 		}
 		c.behaviour(path, st.Change.Preset, st.Change.Overrides)
+	}
+}
+
+func (c *checker) box(path []string, name string) {
+	if _, ok := c.s.Topology.Middleboxes.Get(name); !ok {
+		c.at(under(path, "box"), "unknown middlebox %q; expected %s", name, list(c.s.Topology.Middleboxes.Names()))
 	}
 }
 
@@ -218,9 +231,9 @@ func (c *checker) client(path []string, name string) {
 }
 
 func (c *checker) expect(path []string, kind string, st *Step) {
-	if kind == "change" {
+	if st.Change != nil || st.Reboot != nil || st.Readdress != nil {
 		if st.Expect != nil {
-			c.at(under(path, "expect"), "nothing can be expected of a change")
+			c.at(under(path, "expect"), "nothing can be expected of a %s", kind)
 		}
 		return
 	}

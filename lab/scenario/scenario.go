@@ -65,10 +65,20 @@ type Overrides struct {
 	Filtering *middlebox.Filtering `yaml:"filtering" json:"filtering,omitempty" jsonschema:"enum=none,enum=endpoint-independent,enum=address-dependent,enum=address-and-port-dependent"`
 	// How external ports are chosen.
 	Ports *middlebox.Ports `yaml:"ports" json:"ports,omitempty" jsonschema:"enum=preserve,enum=random,enum=sequential,enum=parity,enum=block"`
+	// How many external ports an internal address has, with ports: block.
+	PortBlock *int `yaml:"port_block" json:"port_block,omitempty" jsonschema:"minimum=1"`
 	// Hosts of one LAN reach each other at their external addresses.
 	Hairpin *bool `yaml:"hairpin" json:"hairpin,omitempty"`
 	// How long an idle UDP mapping lives.
 	UDPTimeout *time.Duration `yaml:"udp_timeout" json:"udp_timeout,omitempty" jsonschema:"type=string"`
+	// How long an idle TCP connection keeps its mapping, once established and
+	// before that or while it closes.
+	TCPEstablished *time.Duration `yaml:"tcp_established" json:"tcp_established,omitempty" jsonschema:"type=string"`
+	TCPTransitory  *time.Duration `yaml:"tcp_transitory" json:"tcp_transitory,omitempty" jsonschema:"type=string"`
+	// After how long a silent TCP connection is cut off.
+	TCPIdle *time.Duration `yaml:"tcp_idle" json:"tcp_idle,omitempty" jsonschema:"type=string"`
+	// How many UDP packets a second each internal address may send, and get.
+	UDPRate *int `yaml:"udp_rate" json:"udp_rate,omitempty" jsonschema:"minimum=1"`
 	// What becomes of packets that nobody asked for.
 	Unsolicited *middlebox.Unsolicited `yaml:"unsolicited" json:"unsolicited,omitempty" jsonschema:"enum=drop,enum=reject,enum=confirm"`
 	// Which packets keep a mapping alive.
@@ -82,6 +92,9 @@ type Overrides struct {
 	// Destinations that the box stops, beside those of its preset: HOST,
 	// HOST:PROTO or HOST:PROTO:PORT.
 	Deny []string `yaml:"deny" json:"deny,omitempty"`
+	// All that can be reached from inside, if anything is listed: PROTO or
+	// PROTO:PORT.
+	Allow []string `yaml:"allow" json:"allow,omitempty"`
 }
 
 // Host is a machine.
@@ -144,6 +157,10 @@ type Step struct {
 	Exchange *Exchange `yaml:"exchange" json:"exchange,omitempty"`
 	// A box behaves differently from now on.
 	Change *BoxChange `yaml:"change" json:"change,omitempty"`
+	// A box is switched off and on: it forgets all mappings and flows.
+	Reboot *BoxName `yaml:"reboot" json:"reboot,omitempty"`
+	// A box gets other external addresses, and forgets all mappings and flows.
+	Readdress *BoxName `yaml:"readdress" json:"readdress,omitempty"`
 
 	// What the wire must show.
 	Expect *Expect `yaml:"expect" json:"expect,omitempty"`
@@ -180,6 +197,11 @@ type Exchange struct {
 	Callee   string `yaml:"callee" json:"callee"`
 	// How many bytes the payload has; 32 to 48 KiB if left out, at random.
 	Payload int `yaml:"payload" json:"payload,omitempty" jsonschema:"minimum=64"`
+}
+
+// BoxName is which box something happens to.
+type BoxName struct {
+	Box string `yaml:"box" json:"box"`
 }
 
 // BoxChange replaces the behaviour of a box while everything runs.
