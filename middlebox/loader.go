@@ -111,9 +111,16 @@ func (l *Loader) commit(rs *Ruleset) error {
 	return err
 }
 
+// queueing is held while messages are queued: the library numbers the sets of
+// all connections from one counter, without a lock of its own.
+var queueing sync.Mutex
+
 // send queues the messages that fill the table and sends all that is queued.
 func (l *Loader) send(rs *Ruleset, t *nftables.Table) error {
-	if err := rs.queue(l.conn, t); err != nil {
+	queueing.Lock()
+	err := rs.queue(l.conn, t)
+	queueing.Unlock()
+	if err != nil {
 		l.broken = err
 		return err
 	}

@@ -33,16 +33,18 @@ func (p *prober) ports() string {
 // portsOf names the way in which external ports were chosen for internal ones,
 // in order.
 func portsOf(inside, outside []uint16) middlebox.Ports {
-	preserved, sequential, parity := true, 0, true
+	preserved, sequential, parity := 0, 0, true
 	for i := range inside {
-		preserved = preserved && inside[i] == outside[i]
+		if inside[i] == outside[i] {
+			preserved++
+		}
 		parity = parity && inside[i]%2 == outside[i]%2
 		if i > 0 && outside[i] == outside[i-1]+1 {
 			sequential++
 		}
 	}
 	switch {
-	case preserved:
+	case preserved >= len(inside)-2: // a port that is taken already can't be preserved
 		return middlebox.PreservePorts
 	case sequential >= len(inside)-2: // one step may be the return to the first port of all
 		return middlebox.SequentialPorts

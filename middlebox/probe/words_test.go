@@ -36,6 +36,12 @@ func TestPortsOf(t *testing.T) {
 				return 60000
 			}
 			return p
+		}), middlebox.PreservePorts},
+		{"a quarter not the same", with(func(i int, p uint16) uint16 {
+			if i%4 == 0 {
+				return random[i]
+			}
+			return p
 		}), middlebox.RandomPorts},
 	}
 	for _, c := range cases {
