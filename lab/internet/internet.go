@@ -39,6 +39,7 @@ type Internet struct {
 type box struct {
 	topo.Box
 	behaviour middlebox.Behaviour
+	loader    *middlebox.Loader
 }
 
 // Up builds the topology of a scenario and loads the rules of its boxes. What
@@ -54,7 +55,7 @@ func Up(ctx context.Context, t scenario.Topology) (_ *Internet, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, i.network.Close())
+			err = errors.Join(err, i.Close())
 		}
 	}()
 	i.leases = i.Bench()
@@ -101,7 +102,12 @@ func (i *Internet) load(b *box) error {
 	if err != nil {
 		return fmt.Errorf("middlebox %s: %w", b.Name, err)
 	}
-	if err := middlebox.Load(i.network.Namespace(b.Name), rules); err != nil {
+	if b.loader == nil {
+		if b.loader, err = middlebox.NewLoader(i.network.Namespace(b.Name)); err != nil {
+			return fmt.Errorf("middlebox %s: %w", b.Name, err)
+		}
+	}
+	if err := b.loader.Load(rules); err != nil {
 		return fmt.Errorf("middlebox %s: %w", b.Name, err)
 	}
 	return nil
@@ -154,7 +160,7 @@ func (i *Internet) Readdress(name string) error {
 // Dropped is how many packets each of a box's rules has dropped since the rules
 // were loaded.
 func (i *Internet) Dropped(name string) (map[string]uint64, error) {
-	counters, err := middlebox.Counters(i.network.Namespace(name))
+	counters, err := i.boxes[name].loader.Counters()
 	if err != nil {
 		return nil, fmt.Errorf("middlebox %s: %w", name, err)
 	}
@@ -237,4 +243,12 @@ func (i *Internet) HostsFile() string {
 }
 
 // Close gives the internet up.
-func (i *Internet) Close() error { return i.network.Close() }
+func (i *Internet) Close() error {
+	var closing errgroup.Group // each loader waits for the kernel, all at once
+	for _, b := range i.boxes {
+		if b.loader != nil {
+			closing.Go(b.loader.Close)
+		}
+	}
+	return errors.Join(closing.Wait(), i.network.Close())
+}

@@ -41,7 +41,7 @@ func (i *Internet) Reset(name string) error {
 	if err := i.load(b); err != nil {
 		return err
 	}
-	if err := middlebox.FlushConntrack(i.network.Namespace(name)); err != nil {
+	if err := b.loader.FlushConntrack(); err != nil {
 		return fmt.Errorf("middlebox %s: %w", name, err)
 	}
 	return nil

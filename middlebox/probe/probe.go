@@ -62,11 +62,14 @@ type prober struct {
 	inside    *socket // of the fence
 	outside   *socket
 	sockets   []*socket
+	unpin     func() // lets go of the processor
 }
 
-// begin makes a measurement; the caller must call end.
+// begin makes a measurement, all of which is sent on one processor; the caller
+// must call end, from the same goroutine.
 func begin(ctx context.Context, w *Watch, s Subject) *prober {
 	p := &prober{Subject: s, ctx: ctx, watch: w}
+	p.unpin, p.err = pin()
 	p.inside, p.outside = p.udp(p.LAN[0]), p.udp(p.WAN[0])
 	first := p.fate(p.inside, p.outside.at())
 	p.udpPasses = first.at != nil
@@ -75,6 +78,9 @@ func begin(ctx context.Context, w *Watch, s Subject) *prober {
 
 // end closes all sockets and returns the error.
 func (p *prober) end() error {
+	if p.unpin != nil {
+		p.unpin()
+	}
 	for _, s := range p.sockets {
 		s.close()
 	}
