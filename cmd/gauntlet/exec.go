@@ -60,7 +60,7 @@ itself failed, 126 if the command can't be run, 127 if there is none.`,
 				return status(report.ExitBadUsage, err)
 			}
 			return inSandbox(c.Context(), nil, func(ctx context.Context, dir string) error {
-				return status(execute1(ctx, dir, s, host, argv))
+				return status(execIn(ctx, dir, s, host, argv))
 			})
 		},
 	}
@@ -68,8 +68,8 @@ itself failed, 126 if the command can't be run, 127 if there is none.`,
 	return c
 }
 
-// execute1 runs one command in one host of a topology of its own.
-func execute1(ctx context.Context, dir string, s *scenario.Scenario, host string, argv []string) (int, error) {
+// execIn runs one command in one host of a topology of its own.
+func execIn(ctx context.Context, dir string, s *scenario.Scenario, host string, argv []string) (int, error) {
 	i, err := standUp(ctx, dir, s)
 	if err != nil {
 		return attach.StatusFailed, err
