@@ -165,6 +165,9 @@ func (st *Step) kinds() []string {
 func (c *checker) action(path []string, st *Step) {
 	switch {
 	case st.Login != nil:
+		if len(st.Login) == 0 {
+			c.at(path, "nobody logs in; expected login: [CLIENT, …]")
+		}
 		for i, name := range st.Login {
 			c.client(under(path, strconv.Itoa(i)), name)
 		}
@@ -184,6 +187,9 @@ func (c *checker) action(path []string, st *Step) {
 		}
 	case st.Conference != nil:
 		c.client(under(path, "starter"), st.Conference.Starter)
+		if len(st.Conference.Members) == 0 {
+			c.at(path, "a conference without members; expected members: [CLIENT, …]")
+		}
 		for i, name := range st.Conference.Members {
 			c.client(under(path, "members", strconv.Itoa(i)), name)
 		}

@@ -198,6 +198,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value) {
 	} else if isNull(n) {
 		return
 	}
+	v.Set(reflect.MakeSlice(v.Type(), 0, len(items))) // an empty list is not one that was left out
 	for _, item := range items {
 		e := reflect.New(v.Type().Elem()).Elem()
 		d.decode(item, e)

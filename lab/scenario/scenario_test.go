@@ -89,6 +89,8 @@ func TestMistakes(t *testing.T) {
 		{"a bad duration", "topology:\n  middleboxes: {b: {preset: symmetric, udp_timeout: soon}}\n  hosts: {a: {behind: b}}\n", "f.yaml:2:53: \"soon\" is not a duration"},
 		{"two actions", "topology: {hosts: {a: {}}}\nnodes: {a: {role: client}}\nsteps:\n  - login: [a]\n    change: {box: b}\n", "exactly one of"},
 		{"no expectation", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - login: [a]\n", "f.yaml:4:5: step login expects nothing"},
+		{"nobody", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - login: []\n    expect: {path: direct}\n", "f.yaml:4:5: nobody logs in"},
+		{"no members", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - conference: {starter: a}\n    expect: {path: direct}\n", "f.yaml:4:5: a conference without members"},
 		{"a word for a path", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - login: [a]\n    expect: {path: straight}\n", "f.yaml:5:20: \"straight\"; expected direct"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -131,6 +133,21 @@ steps:
 	}
 	if diff := cmp.Diff([]int{3, 4, 6, 6, 8, 10, 10, 11, 12}, lines); diff != "" {
 		t.Errorf("lines: %s\n%v", diff, err)
+	}
+}
+
+// A step that names no claims has none, whatever the file claims.
+func TestNoClaims(t *testing.T) {
+	s, err := scenario.Parse("f.yaml", []byte("claims: [P-C4]\ntopology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n"+
+		"  - {login: [a], claims: [], expect: {path: direct}}\n  - {login: [a], expect: {path: direct}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Claimed(&s.Steps[0]); len(got) != 0 {
+		t.Errorf("no claims: %q", got)
+	}
+	if got := s.Claimed(&s.Steps[1]); len(got) != 1 {
+		t.Errorf("the file's claims: %q", got)
 	}
 }
 
