@@ -47,9 +47,21 @@ func listCommand() *cobra.Command {
 				for _, d := range b.Deny {
 					stops = append(stops, d.String())
 				}
+				if len(b.Allow) > 0 {
+					stops = append(stops, "all but")
+				}
+				for _, service := range b.Allow {
+					stops = append(stops, service.String())
+				}
 				p.AppendRow(table.Row{name, none(string(b.Mapping)), none(string(b.Filtering)), strings.Join(stops, " ")})
 			}
 			fmt.Fprintln(os.Stdout, p.Render())
+			for _, name := range middlebox.Presets() {
+				b, _ := middlebox.Preset(name)
+				for _, note := range b.Fidelity() {
+					fmt.Printf("%s: unlike a device: %s\n", name, note)
+				}
+			}
 			return nil
 		},
 	}
