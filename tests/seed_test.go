@@ -167,6 +167,7 @@ func TestForeignNode(t *testing.T) {
 		want []string
 	}{
 		{"echo", []string{verdict.Pass, verdict.NotOffered, verdict.Pass}},
+		{"nesting", []string{verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass}},
 		{"lease", []string{verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass}},
 	} {
 		r, o := results(t, "foreign/"+test.file+".yaml")
