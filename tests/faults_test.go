@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -52,6 +53,10 @@ func faultyNode(fault string) {
 		},
 		"greet": func(context.Context, json.RawMessage) (any, error) {
 			misbehave("call")
+			if c, err := net.Dial("udp", "198.18.200.1:9"); err == nil { // a try that the wire shows
+				c.Write([]byte("hello"))
+				c.Close()
+			}
 			return nil, errors.New("nobody is there to be greeted")
 		},
 	})

@@ -107,6 +107,8 @@ func (n *Node) LastLines() []string { return n.log.last(5) }
 // Call drives the node. Where its stdout was closed because the process ended,
 // the error says how it ended.
 func (n *Node) Call(ctx context.Context, method string, params, result any) error {
+	// A node that has stopped reading would hold up the writer for ever.
+	defer context.AfterFunc(ctx, func() { n.in.Close() })()
 	err := n.Control.Call(ctx, method, params, result)
 	if !errors.Is(err, control.ErrClosed) {
 		return err
@@ -132,7 +134,7 @@ func (n *Node) ended() string {
 func (n *Node) Stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stopGrace, errors.New("the node did not stop"))
 	defer cancel()
-	n.Control.Call(ctx, control.MethodStop, nil, nil)
+	n.Call(ctx, control.MethodStop, nil, nil)
 	n.in.Close() // the end of its stdin ends a node, whatever it answered
 	select {
 	case <-n.done:

@@ -95,6 +95,7 @@ func Command(argv []string, dir string, env []string) *exec.Cmd {
 func Kill(cmd *exec.Cmd) {
 	if cmd.Process != nil {
 		unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		cmd.Process.Kill() // also where it has left its group
 	}
 }
 

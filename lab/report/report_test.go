@@ -46,6 +46,8 @@ func TestMerge(t *testing.T) {
 		{[]string{verdict.Pass, verdict.Fail, verdict.Pass}, verdict.Fail, "flake: 2 of 3 passed; one that failed: because"},
 		{[]string{verdict.Fail, verdict.Fail}, verdict.Fail, "because (0 of 2 passed)"},
 		{[]string{verdict.Pass, verdict.Inconclusive}, verdict.Inconclusive, "because (1 of 2 passed)"},
+		{[]string{verdict.NotOffered, verdict.Inconclusive}, verdict.Inconclusive, "because (0 of 2 passed)"},
+		{[]string{verdict.Pass, verdict.NotOffered}, verdict.Fail, "flake: 1 of 2 passed; one that failed: because"},
 		{[]string{verdict.Inconclusive, verdict.Fail}, verdict.Fail, "because (0 of 2 passed)"},
 	} {
 		got := Merge(checks(test.verdicts...))

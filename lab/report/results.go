@@ -108,11 +108,16 @@ func Merge(repetitions []Check) Check {
 	if passed == len(repetitions) {
 		return merged
 	}
-	i := slices.IndexFunc(repetitions, func(c Check) bool { return c.Verdict == verdict.Fail })
-	if i < 0 {
-		i = slices.IndexFunc(repetitions, func(c Check) bool { return c.Verdict != verdict.Pass })
+	i := -1
+	for _, worst := range []string{verdict.Fail, verdict.Inconclusive, verdict.NotOffered} {
+		if i < 0 {
+			i = slices.IndexFunc(repetitions, func(c Check) bool { return c.Verdict == worst })
+		}
 	}
 	merged = repetitions[i]
+	if passed > 0 && merged.Verdict == verdict.NotOffered {
+		merged.Verdict = verdict.Fail // offered at times
+	}
 	if passed > 0 && merged.Verdict == verdict.Fail {
 		merged.Reason = fmt.Sprintf("flake: %d of %d passed; one that failed: %s", passed, len(repetitions), merged.Reason)
 	} else if len(repetitions) > 1 {

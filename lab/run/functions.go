@@ -68,6 +68,10 @@ func (r *single) pair(ctx context.Context, st *scenario.Step, d *driven) error {
 	if st.Exchange != nil {
 		size = st.Exchange.Payload
 	}
+	if st.Conference != nil {
+		d.claim.NotOffered = true // the lab itself can't drive one yet
+		return nil
+	}
 	if !r.offered(d, d.check.Function) {
 		return nil
 	}

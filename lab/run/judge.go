@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ func (r *single) judge(dir string, broken error) []report.Check {
 		switch {
 		case d.claim.NotOffered:
 			c.Verdict, c.Reason = verdict.NotOffered, "the node does not offer it"
+		case d.exchange == notDriven && d.problem == "" && r.nodes == nil:
+			c.Verdict, c.Reason = verdict.Inconclusive, fmt.Sprintf("the lab does not stand: %v", broken)
 		case d.exchange == notDriven && d.problem == "":
 			c = failed(c, "not driven: %v", broken)
 		case d.exchange == notDriven:
@@ -53,26 +56,30 @@ func (r *single) verdict(ev *evidence.Evidence, d *driven, c report.Check) repor
 	v := d.claim
 	v.Expected, v.Evidence, v.Exchange = c.Expected, ev, r.exchanges[d.exchange]
 	v.Finding = path.Find(ev, v.Exchange)
-	v.Unseen = slices.Concat(v.Unseen, r.unsure, r.uncertified(d.caller, d.callee))
-	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, v.Claimed, v.Finding.Notes
-	c.Verdict, c.Reason = verdict.Judge(v)
-	if c.Verdict == verdict.Inconclusive {
-		return c
+	hosts := []string{d.caller, d.callee}
+	for _, leg := range v.Finding.Record.Legs {
+		hosts = append(hosts, leg.From, leg.To)
 	}
-	if d.problem != "" {
+	v.Unseen = slices.Concat(v.Unseen, r.unsure, r.uncertified(hosts))
+	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, v.Claimed, v.Finding.Notes
+	if d.problem != "" { // whatever could be seen
 		return failed(c, "%s", d.problem)
 	}
+	c.Verdict, c.Reason = verdict.Judge(v)
 	if v.NodeError != "" {
 		c.Reason += "; the node says: " + v.NodeError
 	}
 	return c
 }
 
-// uncertified says why the boxes in front of two hosts can't be relied on, none
+// uncertified says why the boxes in front of some hosts can't be relied on, none
 // if all of them are what they say.
-func (r *single) uncertified(caller, callee string) []string {
-	chain := r.internet.Plan.Chain
-	return certify.Failed(r.certificates, slices.Concat(chain(caller), chain(callee)))
+func (r *single) uncertified(hosts []string) []string {
+	var boxes []string
+	for _, host := range hosts {
+		boxes = append(boxes, r.internet.Plan.Chain(host)...)
+	}
+	return certify.Failed(r.certificates, boxes)
 }
 
 // silent is the end of a node's log where the node gave no answer in time; the

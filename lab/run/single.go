@@ -125,7 +125,11 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 	}
 	defer func() {
 		_, closing := r.recorder.Close() // the losses are in the evidence
-		err = errors.Join(err, closing, r.writeRecords(dir))
+		closing = errors.Join(closing, r.writeRecords(dir))
+		if closing != nil {
+			r.unsure = append(r.unsure, closing.Error())
+		}
+		err = errors.Join(err, closing)
 	}()
 
 	r.tell(Event{Scenario: r.name, Stage: "start"})

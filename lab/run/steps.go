@@ -118,7 +118,11 @@ func (r *single) keep(ctx context.Context, d *driven, e evidence.Exchange) error
 	r.exchanges = append(r.exchanges, e)
 	ctx, cancel := context.WithTimeoutCause(ctx, syncTimeout, errors.New("the capture did not catch up"))
 	defer cancel()
-	return errors.Join(r.recorder.Sync(ctx), r.recorder.Conntrack())
+	err := errors.Join(r.recorder.Sync(ctx), r.recorder.Conntrack())
+	if err != nil {
+		d.claim.Unseen = append(d.claim.Unseen, err.Error())
+	}
+	return err
 }
 
 // rest waits until the overlay is quiet.
@@ -138,7 +142,7 @@ func (r *single) outcome(d *driven, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, control.ErrNotOffered):
-		d.claim.NotOffered = true
+		d.problem = "the node says that it offers this, and then that it does not"
 		return nil
 	case errors.As(err, &failed):
 		d.claim.NodeError = failed.Reason

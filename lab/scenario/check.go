@@ -16,6 +16,13 @@ import (
 // DefaultProfile is that of the seed.
 const DefaultProfile = "nec2006"
 
+// Bounds of an exchange's payload in bytes: enough to be told from greetings,
+// and little enough for one line of the control protocol in base64.
+const (
+	minPayload = 64
+	maxPayload = 512 << 10
+)
+
 // Roles of the reference overlay's nodes.
 var roles = []string{"login", "update", "supernode", "client"}
 
@@ -182,6 +189,9 @@ func (c *checker) action(path []string, st *Step) {
 		c.pair(path, Pair{st.Call.Caller, st.Call.Callee})
 	case st.Exchange != nil:
 		c.pair(path, Pair{st.Exchange.Caller, st.Exchange.Callee})
+		if n := st.Exchange.Payload; n != 0 && (n < minPayload || n > maxPayload) {
+			c.at(under(path, "payload"), "%d bytes; expected %d to %d", n, minPayload, maxPayload)
+		}
 		if st.Exchange.Function == "" {
 			c.at(path, "exchange without a function; expected the name of a method of the node")
 		}

@@ -83,7 +83,17 @@ func (c Check) unseen() []string {
 	if c.Finding.Inconclusive != "" {
 		reasons = append(reasons, c.Finding.Inconclusive)
 	}
+	if c.Evidence != nil && c.Finding.Record.Path == path.Failed && c.Expected.Path == path.Failed && !c.attempted() {
+		reasons = append(reasons, "nothing was tried: no packet left "+c.Exchange.Caller)
+	}
 	return reasons
+}
+
+// attempted says whether the caller sent anything at all in the window.
+func (c Check) attempted() bool {
+	return slices.ContainsFunc(c.Evidence.Flows(c.Exchange.From, c.Exchange.To), func(f *evidence.Flow) bool {
+		return f.OutOf(c.Exchange.Caller).SentPackets > 0
+	})
 }
 
 // some joins the first few reasons.

@@ -6,10 +6,13 @@ import (
 	"gauntlet/middlebox"
 )
 
-// samples is how many endpoints in a row the choice of ports is judged by.
-// That ports chosen at random all have the internal ones' parity happens once
-// in 4096 times; that they look like anything else here, hardly ever.
-const samples = 12
+// samples is how many endpoints in a row the choice of ports is judged by, and
+// paritySamples by how many where the first look as if parity were kept: ports
+// chosen at random do so once in 2^12 times, and in 2^36 with all.
+const (
+	samples       = 12
+	paritySamples = 36
+)
 
 // blockSpan is the widest range of ports that is taken for a block of one
 // internal address (RFC 7422 §3 divides all ports among hundreds of
@@ -20,14 +23,21 @@ const blockSpan = 4096
 // one host that have ports of both parities in a row.
 func (p *prober) ports() string {
 	to := p.udp(p.WAN[0])
-	first := p.watch.ports(samples)
+	first := p.watch.ports(paritySamples)
 	var inside, outside []uint16
-	for i := range uint16(samples) {
-		from := p.udpAt(p.LAN[0], first+i)
-		inside = append(inside, first+i)
-		outside = append(outside, p.observe(from, to).Port())
+	look := func(n int) middlebox.Ports {
+		for i := uint16(len(inside)); int(i) < n; i++ {
+			from := p.udpAt(p.LAN[0], first+i)
+			inside = append(inside, first+i)
+			outside = append(outside, p.observe(from, to).Port())
+		}
+		return portsOf(inside, outside)
 	}
-	return string(portsOf(inside, outside))
+	found := look(samples)
+	if found == middlebox.ParityPorts {
+		found = look(paritySamples)
+	}
+	return string(found)
 }
 
 // portsOf names the way in which external ports were chosen for internal ones,

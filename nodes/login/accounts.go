@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -40,6 +41,12 @@ type Accounts struct {
 // OpenAccounts opens the database in dir and brings its schema up to date.
 func OpenAccounts(ctx context.Context, dir string) (*Accounts, error) {
 	path := filepath.Join(dir, databaseName)
+	// SQLite gives its other files the mode of this one.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open accounts: %w", err)
+	}
+	file.Close()
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)")
 	if err != nil {
 		return nil, fmt.Errorf("open accounts %s: %w", path, err)
