@@ -254,7 +254,8 @@ func kind(n *yaml.Node) string {
 	return "something else"
 }
 
-// sorted returns the mistakes in the order of their places.
+// sorted returns the mistakes in the order of their places. One that all names
+// of a range share is said once.
 func (ms Mistakes) sorted() Mistakes {
 	slices.SortStableFunc(ms, func(a, b Mistake) int {
 		if a.Line != b.Line {
@@ -262,5 +263,5 @@ func (ms Mistakes) sorted() Mistakes {
 		}
 		return a.Column - b.Column
 	})
-	return ms
+	return slices.Compact(ms)
 }

@@ -83,6 +83,7 @@ func TestMistakes(t *testing.T) {
 		{"a scalar", "hello", "f.yaml: not a scenario"},
 		{"a key twice", "topology:\n  hosts:\n    a: {}\n    a: {}\n", "f.yaml:4:5: key \"a\" stands here for the second time; the first is on line 3"},
 		{"a range over a name", "topology:\n  hosts:\n    a2: {}\n    a[1-3]: {}\n", "f.yaml:4:5: \"a2\" is already given on line 3"},
+		{"a long range", "topology:\n  hosts:\n    a[1-2000]: {}\n", "f.yaml:3:5: name \"a[1-2000]\": a range of 2000 names; expected at most 1024"},
 		{"IPv6", "topology:\n  hosts: {a: {ip: \"fd00::1\"}}\n", "IPv6 is not offered yet"},
 		{"a preset that is none", "topology:\n  middleboxes: {b: {preset: magic}}\n  hosts: {a: {behind: b}}\n", "f.yaml:2:29: unknown preset \"magic\"; expected open"},
 		{"nothing to do", "topology:\n  middleboxes: {b: {}}\n  hosts: {a: {behind: b}}\n", "f.yaml:2:17: a middlebox without behaviour"},
@@ -168,6 +169,15 @@ func TestBlockAndDenyAdd(t *testing.T) {
 	_, err = scenario.Parse("f.yaml", []byte("topology:\n  middleboxes: {b: {preset: login-blocked}}\n  hosts: {a: {behind: b}}\n"))
 	if err == nil || !strings.Contains(err.Error(), `f.yaml:2:29: preset login-blocked denies the host "login", which does not exist`) {
 		t.Errorf("no login server: %v", err)
+	}
+}
+
+// What all names of a range share is said once.
+func TestMistakeOfRange(t *testing.T) {
+	_, err := scenario.Parse("f.yaml", []byte("topology: {hosts: {\"a[1-1000]\": {behind: q}}}\n"))
+	var mistakes scenario.Mistakes
+	if !errors.As(err, &mistakes) || len(mistakes) != 1 {
+		t.Errorf("%d mistakes, want 1", len(mistakes))
 	}
 }
 

@@ -63,6 +63,9 @@ func (ns *Named[T]) decodeNode(d *decoder, n *yaml.Node) {
 	})
 }
 
+// maxRange bounds the names of one range; a bridge has no more ports.
+const maxRange = 1024
+
 var rangeForm = regexp.MustCompile(`^([^\[\]]*)\[(\d{1,4})-(\d{1,4})\]$`)
 
 // expand gives the names that a key stands for.
@@ -78,6 +81,9 @@ func expand(key string) ([]string, error) {
 	last, _ := strconv.Atoi(m[3])
 	if last < first {
 		return nil, fmt.Errorf("name %q: the range ends before it begins", key)
+	}
+	if last-first >= maxRange {
+		return nil, fmt.Errorf("name %q: a range of %d names; expected at most %d", key, last-first+1, maxRange)
 	}
 	var names []string
 	for i := first; i <= last; i++ {
