@@ -52,9 +52,6 @@ type Event struct {
 	Checks []report.Check
 }
 
-// Total is the number of events of stage "done" that a run will have.
-func (o Options) Total(scenarios int) int { return scenarios * max(o.Repeat, 1) }
-
 // Scenarios runs all of them and returns the results, checks in the order of
 // the scenarios and their steps. It returns an error only if the run as a whole
 // could not be done; whatever goes wrong within a scenario is the verdict of
