@@ -34,9 +34,21 @@ const (
 // user namespace of the process.
 //
 // If anything fails or ctx ends, all that was made is given up again.
-func Build(ctx context.Context, plan *Plan) (*Network, error) {
+func Build(ctx context.Context, plan *Plan) (*Network, error) { return BuildIn(ctx, plan, nil) }
+
+// BuildIn is Build with some namespaces, by the name of their host or box, that
+// are there already, such as those of containers: they are filled instead of
+// made. Each may hold a loopback interface and nothing else. They are the
+// network's from now on, also if BuildIn fails.
+func BuildIn(ctx context.Context, plan *Plan, given map[string]*ns.Handle) (*Network, error) {
 	b, err := newBuilder(plan)
+	if err == nil {
+		err = b.give(given)
+	}
 	if err != nil {
+		for _, h := range given {
+			err = errors.Join(err, h.Close())
+		}
 		return nil, fmt.Errorf("build network: %w", err)
 	}
 	for _, step := range []func(*space) error{b.open, b.connect, b.configure, b.finish} {
@@ -158,11 +170,28 @@ func (b *builder) each(ctx context.Context, step func(*space) error) error {
 	return group.Wait()
 }
 
-// open makes the namespace and what needs no other: parameters, loopback and
-// bridge.
+// give puts namespaces that are there already in their places.
+func (b *builder) give(given map[string]*ns.Handle) error {
+	placed := 0
+	for _, s := range b.spaces {
+		if h, ok := given[s.name]; ok {
+			s.handle = h
+			placed++
+		}
+	}
+	if placed < len(given) {
+		return fmt.Errorf("%d namespaces are given, %d of them for a host or box of the plan", len(given), placed)
+	}
+	return nil
+}
+
+// open makes the namespace, if it isn't given, and what needs no other:
+// parameters, loopback and bridge.
 func (b *builder) open(s *space) (err error) {
-	if s.handle, err = ns.New(); err != nil {
-		return err
+	if s.handle == nil {
+		if s.handle, err = ns.New(); err != nil {
+			return err
+		}
 	}
 	err = s.handle.Do(func() (err error) {
 		if s.netlink, err = openRTNL(); err != nil {

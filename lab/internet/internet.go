@@ -44,13 +44,19 @@ type box struct {
 
 // Up builds the topology of a scenario and loads the rules of its boxes. What
 // was made so far is undone where it fails.
-func Up(ctx context.Context, t scenario.Topology) (_ *Internet, err error) {
+func Up(ctx context.Context, t scenario.Topology) (*Internet, error) { return UpIn(ctx, t, nil) }
+
+// UpIn is Up with the namespaces of some hosts given, see [topo.BuildIn].
+func UpIn(ctx context.Context, t scenario.Topology, given map[string]*ns.Handle) (_ *Internet, err error) {
 	plan, err := topo.NewPlan(t.Description())
 	if err != nil {
+		for _, h := range given {
+			err = errors.Join(err, h.Close())
+		}
 		return nil, err
 	}
 	i := &Internet{Plan: plan, boxes: map[string]*box{}, former: map[string][]netip.Addr{}}
-	if i.network, err = topo.Build(ctx, plan); err != nil {
+	if i.network, err = topo.BuildIn(ctx, plan, given); err != nil {
 		return nil, fmt.Errorf("build the topology: %w", err)
 	}
 	defer func() {
