@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"io"
+	"os"
 	"strings"
 	"sync"
 )
@@ -13,16 +14,34 @@ const (
 	maxTail = 8 << 10
 )
 
-// log keeps what a node writes to stderr: the beginning in a file, up to a
+// Log keeps what a node writes to stderr: the beginning in a file, up to a
 // bound, and the end in memory.
-type log struct {
+type Log struct {
 	mu      sync.Mutex
 	file    io.WriteCloser
 	written int
 	tail    []byte
 }
 
-func (l *log) Write(p []byte) (int, error) {
+// NewLog creates the file of a log.
+func NewLog(file string) (*Log, error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	return &Log{file: f}, nil
+}
+
+// Close closes the file; what is written from then on is only kept in memory.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.written = maxLog
+	return l.file.Close()
+}
+
+// Write takes what the node wrote. It never fails.
+func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if room := maxLog - l.written; room > 0 {
@@ -37,7 +56,7 @@ func (l *log) Write(p []byte) (int, error) {
 }
 
 // last returns the last n lines.
-func (l *log) last(n int) []string {
+func (l *Log) last(n int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	text := string(bytes.TrimRight(l.tail, "\n"))

@@ -5,29 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"sync"
 	"time"
 
 	"gauntlet/nodes/control"
-	"gauntlet/topo/ns"
 )
 
 // stopGrace is how long a node may take to end after it was told to.
 const stopGrace = 2 * time.Second
 
-// Config says how to start a node.
-type Config struct {
-	Name       string
-	Argv       []string
-	Dir        string // the node's own folder, made if it isn't there
-	Log        string // the file for what it writes to stderr
-	Env        []string
-	WorkDir    string // the process's current folder, "" for Dir
-	Namespace  *ns.Handle
-	Privileges Privileges
-	OnEvent    func(control.Event)
+// Program is a running program that is driven over its standard streams: a
+// process of this sandbox, or a container.
+type Program interface {
+	Stdin() io.WriteCloser
+	Stdout() io.ReadCloser
+	// Wait waits for the end and returns how it ended, nil for exit status 0.
+	Wait() error
+	// Kill ends it and everything that it started, at once.
+	Kill()
 }
 
 // Node is a running node.
@@ -35,70 +30,31 @@ type Node struct {
 	Name    string
 	Control *control.Client
 
-	cmd  *exec.Cmd
-	in   io.Closer
-	out  *os.File
-	log  *log
-	done chan struct{}
+	program Program
+	log     *Log
+	done    chan struct{}
 
 	mu  sync.Mutex
-	err error // how the process ended
+	err error // how the program ended
 }
 
-// StartNode starts a node and attaches to its stdin and stdout.
-func StartNode(c Config) (*Node, error) {
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("start node %s: %w", c.Name, err)
-	}
-	file, err := os.Create(c.Log)
-	if err != nil {
-		return nil, fmt.Errorf("start node %s: %w", c.Name, err)
-	}
-	dir := c.WorkDir
-	if dir == "" {
-		dir = c.Dir
-	}
-	n := &Node{Name: c.Name, cmd: Command(c.Argv, dir, c.Env), log: &log{file: file}, done: make(chan struct{})}
-	n.cmd.Stderr = n.log
-	// Where a descendant keeps stderr open, the node is done all the same.
-	n.cmd.WaitDelay = stopGrace
-	in, err := n.cmd.StdinPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start node %s: %w", c.Name, err)
-	}
-	// Not StdoutPipe: Wait would close it under the reader.
-	out, outChild, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("start node %s: %w", c.Name, err)
-	}
-	n.cmd.Stdout = outChild
-	err = Start(n.cmd, c.Namespace, c.Privileges)
-	outChild.Close()
-	if err != nil {
-		out.Close()
-		file.Close()
-		return nil, fmt.Errorf("start node %s: %w", c.Name, err)
-	}
-	n.in, n.out = in, out
-	n.Control = control.NewClient(out, in, c.OnEvent)
+// Attach drives a running program as a node from now on. log is what the
+// program writes its stderr to; it is closed at the program's end.
+func Attach(name string, p Program, log *Log, onEvent func(control.Event)) *Node {
+	n := &Node{Name: name, program: p, log: log, done: make(chan struct{})}
+	n.Control = control.NewClient(p.Stdout(), p.Stdin(), onEvent)
 	go func() {
-		err := n.cmd.Wait()
-		if errors.Is(err, exec.ErrWaitDelay) {
-			err = nil
-		}
+		err := p.Wait()
 		n.mu.Lock()
 		n.err = err
 		n.mu.Unlock()
-		file.Close()
+		log.Close()
 		close(n.done)
 	}()
-	return n, nil
+	return n
 }
 
-// PID is the process's, in the sandbox.
-func (n *Node) PID() int { return n.cmd.Process.Pid }
-
-// Done is closed once the process has ended.
+// Done is closed once the program has ended.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
 // LastLines returns the end of what the node wrote to stderr.
@@ -108,7 +64,7 @@ func (n *Node) LastLines() []string { return n.log.last(5) }
 // the error says how it ended.
 func (n *Node) Call(ctx context.Context, method string, params, result any) error {
 	// A node that has stopped reading would hold up the writer for ever.
-	defer context.AfterFunc(ctx, func() { n.in.Close() })()
+	defer context.AfterFunc(ctx, func() { n.program.Stdin().Close() })()
 	err := n.Control.Call(ctx, method, params, result)
 	if !errors.Is(err, control.ErrClosed) {
 		return err
@@ -135,7 +91,7 @@ func (n *Node) Stop(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(ctx, stopGrace, errors.New("the node did not stop"))
 	defer cancel()
 	n.Call(ctx, control.MethodStop, nil, nil)
-	n.in.Close() // the end of its stdin ends a node, whatever it answered
+	n.program.Stdin().Close() // the end of its stdin ends a node, whatever it answered
 	select {
 	case <-n.done:
 	case <-ctx.Done():
@@ -145,8 +101,8 @@ func (n *Node) Stop(ctx context.Context) {
 
 // Kill ends the node and everything that it started, and waits for it.
 func (n *Node) Kill() {
-	Kill(n.cmd)
+	n.program.Kill()
 	<-n.done
-	n.out.Close() // also where a descendant still holds the other end
+	n.program.Stdout().Close() // also where a descendant still holds the other end
 	n.Control.Close()
 }

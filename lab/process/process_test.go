@@ -99,7 +99,7 @@ func TestNode(t *testing.T) {
 	if last := n.LastLines(); len(last) != 5 || last[0] != "line 4" {
 		t.Errorf("last lines %q", last)
 	}
-	group := n.PID()
+	group := n.program.(*local).cmd.Process.Pid
 	n.Kill()
 	for living(t, group) { // until the kernel has ended those that were killed
 		if t.Context().Err() != nil {
@@ -135,7 +135,7 @@ func TestLogBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &log{file: file}
+	l := &Log{file: file}
 	line := []byte(strings.Repeat("x", 999) + "\n")
 	for range 2 * maxLog / len(line) {
 		if n, err := l.Write(line); n != len(line) || err != nil {
