@@ -1,0 +1,112 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/swarm"
+	"github.com/docker/docker/api/types/volume"
+)
+
+// Removed counts what Clean took down.
+type Removed struct {
+	Services, Containers, Networks, Volumes, Images int
+}
+
+func (r Removed) String() string {
+	return fmt.Sprintf("removed %d containers, %d services, %d networks, %d volumes, %d images",
+		r.Containers, r.Services, r.Networks, r.Volumes, r.Images)
+}
+
+// Clean removes everything of a run, or of all runs where run is "", those that
+// are still going included: services, containers, networks and volumes, and for
+// all runs the images that were built too. It goes on past what it can't
+// remove, and says so.
+func (e *Engine) Clean(ctx context.Context, run string) (Removed, error) {
+	label := Label
+	if run != "" {
+		label = RunLabel + "=" + run
+	}
+	c := cleaner{engine: e, ctx: ctx, label: filters.NewArgs(filters.Arg("label", label))}
+	c.services()
+	c.containers()
+	c.networks()
+	c.volumes()
+	if run == "" {
+		c.images()
+	}
+	return c.removed, errors.Join(c.errs...)
+}
+
+type cleaner struct {
+	engine  *Engine
+	ctx     context.Context
+	label   filters.Args
+	removed Removed
+	errs    []error
+}
+
+// done counts what was removed, or notes why it was not.
+func (c *cleaner) done(count *int, err error) {
+	if err != nil {
+		c.errs = append(c.errs, err)
+		return
+	}
+	*count++
+}
+
+func (c *cleaner) services() {
+	all, err := c.engine.api.ServiceList(c.ctx, swarm.ServiceListOptions{Filters: c.label})
+	if err != nil {
+		return // this engine is in no swarm, so there is none
+	}
+	for _, s := range all {
+		c.done(&c.removed.Services, explain("remove service "+s.Spec.Name, c.engine.api.ServiceRemove(c.ctx, s.ID)))
+	}
+}
+
+func (c *cleaner) containers() {
+	all, err := c.engine.api.ContainerList(c.ctx, container.ListOptions{All: true, Filters: c.label})
+	if err != nil {
+		c.errs = append(c.errs, explain("list the containers", err))
+	}
+	for _, x := range all {
+		c.done(&c.removed.Containers, c.engine.remove(c.ctx, x.ID))
+	}
+}
+
+func (c *cleaner) networks() {
+	all, err := c.engine.api.NetworkList(c.ctx, network.ListOptions{Filters: c.label})
+	if err != nil {
+		c.errs = append(c.errs, explain("list the networks", err))
+	}
+	for _, x := range all {
+		c.done(&c.removed.Networks, explain("remove network "+x.Name, c.engine.api.NetworkRemove(c.ctx, x.ID)))
+	}
+}
+
+func (c *cleaner) volumes() {
+	all, err := c.engine.api.VolumeList(c.ctx, volume.ListOptions{Filters: c.label})
+	if err != nil {
+		c.errs = append(c.errs, explain("list the volumes", err))
+	}
+	for _, x := range all.Volumes {
+		c.done(&c.removed.Volumes, explain("remove volume "+x.Name, c.engine.api.VolumeRemove(c.ctx, x.Name, true)))
+	}
+}
+
+func (c *cleaner) images() {
+	all, err := c.engine.api.ImageList(c.ctx, image.ListOptions{Filters: c.label})
+	if err != nil {
+		c.errs = append(c.errs, explain("list the images", err))
+	}
+	for _, x := range all {
+		_, err := c.engine.api.ImageRemove(c.ctx, x.ID, image.RemoveOptions{Force: true, PruneChildren: true})
+		c.done(&c.removed.Images, explain("remove image "+x.ID, err))
+	}
+}
