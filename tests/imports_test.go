@@ -14,7 +14,7 @@ import (
 // rules say what the packages under each folder may import of the project,
 // test files left aside; the longest matching folder decides.
 var rules = map[string][]string{
-	"cmd/gauntlet":              {"lab/...", "middlebox", "nodes/control", "nodes/role", "tests"},
+	"cmd/gauntlet":              {"lab/...", "compose", "middlebox", "nodes/control", "nodes/role", "tests"},
 	"cmd/node":                  {"nodes/role"},
 	"lab":                       {"lab/...", "topo", "topo/ns", "middlebox", "middlebox/probe", "compose", "nodes/control"},
 	"lab/evidence":              {},
@@ -22,6 +22,7 @@ var rules = map[string][]string{
 	"lab/path":                  {"lab/evidence"},
 	"lab/verdict":               {"lab/evidence", "lab/path"},
 	"lab/report":                {"lab/path", "lab/verdict"},
+	"compose":                   {"topo/ns"},
 	"topo":                      {"topo/ns"},
 	"topo/ns":                   {},
 	"middlebox/model":           {"middlebox"},

@@ -14,6 +14,7 @@ import (
 
 	"gauntlet/lab/certify"
 	"gauntlet/lab/report"
+	"gauntlet/lab/sandbox"
 	"gauntlet/lab/verdict"
 	"gauntlet/middlebox"
 )
@@ -37,7 +38,7 @@ declares, 1 one is not, 2 bad usage, 3 one could not be measured.`,
 			if format != "table" && format != "json" {
 				return status(report.ExitBadUsage, fmt.Errorf("--format %q; expected table or json", format))
 			}
-			return inSandbox(c.Context(), nil, func(ctx context.Context, _ string) error {
+			return inSandbox(c.Context(), sandbox.Options{}, func(ctx context.Context, _ string) error {
 				certificates, err := certify.Presets(ctx, args...)
 				if err != nil {
 					return status(report.ExitInconclusive, err)

@@ -22,7 +22,7 @@ func doctorCommand() *cobra.Command {
 some checks would be inconclusive, 1 nothing can run.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			err := inSandbox(c.Context(), nil, func(ctx context.Context, _ string) error {
+			err := inSandbox(c.Context(), sandbox.Options{}, func(ctx context.Context, _ string) error {
 				return examined(doctor.Examine(ctx))
 			})
 			var unavailable *sandbox.Unavailable

@@ -59,7 +59,7 @@ itself failed, 126 if the command can't be run, 127 if there is none.`,
 			if err != nil {
 				return status(report.ExitBadUsage, err)
 			}
-			return inSandbox(c.Context(), nil, func(ctx context.Context, dir string) error {
+			return inSandbox(c.Context(), sandbox.Options{}, func(ctx context.Context, dir string) error {
 				return status(execIn(ctx, dir, s, host, argv))
 			})
 		},

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"runtime/debug"
 
 	"gauntlet/lab/report"
@@ -11,9 +10,9 @@ import (
 )
 
 // inSandbox runs work in the sandbox: outside of one, it starts this program
-// again in a new one with the same arguments and the files, and takes over its
-// exit status. work gets a folder that is gone with the sandbox.
-func inSandbox(ctx context.Context, files []*os.File, work func(ctx context.Context, dir string) error) error {
+// again in a new one with the same arguments, and takes over its exit status.
+// work gets a folder that is gone with the sandbox.
+func inSandbox(ctx context.Context, o sandbox.Options, work func(ctx context.Context, dir string) error) error {
 	if sandbox.Inside() {
 		dir, err := sandbox.Setup()
 		if err != nil {
@@ -21,7 +20,7 @@ func inSandbox(ctx context.Context, files []*os.File, work func(ctx context.Cont
 		}
 		return work(ctx, dir)
 	}
-	code, err := sandbox.Run(context.WithoutCancel(ctx), files...)
+	code, err := sandbox.Run(context.WithoutCancel(ctx), o)
 	var unavailable *sandbox.Unavailable
 	if errors.As(err, &unavailable) {
 		return status(report.ExitBadUsage, err)

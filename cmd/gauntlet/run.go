@@ -28,6 +28,7 @@ type runFlags struct {
 	repeat   int
 	seed     uint64
 	keep     bool
+	backend  string
 }
 
 func runCommand() *cobra.Command {
@@ -48,6 +49,7 @@ scenario, 3 inconclusive only.`,
 	flags.IntVar(&f.repeat, "repeat", 1, "run everything N times; a check that passes sometimes fails as a flake")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of all the lab's randomness")
 	flags.BoolVar(&f.keep, "keep", false, "hold the lab of a single scenario after its run until interrupted; enter it with exec --lab ID")
+	flags.StringVar(&f.backend, "backend", backendProcess, "where nodes run: process (in the sandbox) or docker (each in a container; needs root)")
 	c.MarkFlagDirname("output")
 	return c
 }
@@ -57,21 +59,37 @@ func (f *runFlags) run(ctx context.Context, files []string) error {
 	if err != nil {
 		return status(report.ExitBadUsage, err)
 	}
-	var hand []*os.File
+	var o sandbox.Options
 	if f.keep && !sandbox.Inside() {
 		socket, err := attach.Listen(scenarios[0].ID)
 		if err != nil {
 			return status(report.ExitBadUsage, err)
 		}
 		defer socket.Close()
-		hand = append(hand, socket)
+		o.Files = append(o.Files, socket)
 	}
 	if f.output != "" && !sandbox.Inside() {
 		if err := prepareFolder(f.output); err != nil {
 			return status(report.ExitBadUsage, err)
 		}
 	}
-	return inSandbox(ctx, hand, func(ctx context.Context, dir string) error { return f.inside(ctx, dir, scenarios) })
+	if f.backend == backendDocker {
+		o.Root = true
+		if !sandbox.Inside() {
+			end, err := containersOutside(ctx, scenarios)
+			if err != nil {
+				return status(report.ExitBadUsage, err)
+			}
+			defer end()
+			proc, err := os.Open("/proc")
+			if err != nil {
+				return status(report.ExitBadUsage, err)
+			}
+			defer proc.Close()
+			o.Files = append(o.Files, proc)
+		}
+	}
+	return inSandbox(ctx, o, func(ctx context.Context, dir string) error { return f.inside(ctx, dir, scenarios) })
 }
 
 // scenarios reads what is to run and says everything that is wrong with it.
@@ -79,6 +97,8 @@ func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
 	switch {
 	case f.format != "table" && f.format != "json" && f.format != "junit":
 		return nil, fmt.Errorf("--format %s: expected table, json or junit", f.format)
+	case f.backend != backendProcess && f.backend != backendDocker:
+		return nil, fmt.Errorf("--backend %s: expected process or docker", f.backend)
 	case f.parallel < 1:
 		return nil, fmt.Errorf("--parallel %d: expected 1 or more", f.parallel)
 	case f.repeat < 1:
@@ -90,6 +110,9 @@ func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
 	}
 	var nothing []error
 	for i, s := range all {
+		if images := run.Images(all[i : i+1]); len(images) > 0 && f.backend != backendDocker {
+			nothing = append(nothing, fmt.Errorf("%s: image %s can't run as a process; expected --backend docker", files[i], images[0]))
+		}
 		if len(s.Steps) == 0 {
 			nothing = append(nothing, fmt.Errorf("%s: a topology without steps; expected a scenario (use it with exec or up)", files[i]))
 		}
@@ -155,6 +178,14 @@ func (f *runFlags) inside(ctx context.Context, dir string, scenarios []*scenario
 	o := run.Options{
 		Work: dir, Report: f.output, Node: []string{"/proc/self/exe", "node"},
 		Parallel: f.parallel, Repeat: f.repeat, Seed: f.seed, Version: version(), Watch: p.watch,
+	}
+	if f.backend == backendDocker {
+		containers, err := containersInside(ctx)
+		if err != nil {
+			return status(report.ExitBadUsage, err)
+		}
+		defer containers.Engine.Close()
+		o.Containers = containers
 	}
 	if f.keep {
 		o.Hold = func(ctx context.Context, s *scenario.Scenario, i *internet.Internet) {

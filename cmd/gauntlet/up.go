@@ -39,7 +39,7 @@ enters it, several at once.`,
 				defer socket.Close()
 				hand = append(hand, socket)
 			}
-			return inSandbox(c.Context(), hand, func(ctx context.Context, dir string) error {
+			return inSandbox(c.Context(), sandbox.Options{Files: hand}, func(ctx context.Context, dir string) error {
 				i, err := standUp(ctx, dir, s)
 				if err != nil {
 					return status(report.ExitFail, err)

@@ -31,7 +31,7 @@ func (r *single) judge(dir string, broken error) []report.Check {
 		switch {
 		case d.claim.NotOffered:
 			c.Verdict, c.Reason = verdict.NotOffered, "the node does not offer it"
-		case d.exchange == notDriven && d.problem == "" && r.nodes == nil:
+		case d.exchange == notDriven && d.problem == "" && len(r.nodes.running) == 0:
 			c.Verdict, c.Reason = verdict.Inconclusive, fmt.Sprintf("the lab does not stand: %v", broken)
 		case d.exchange == notDriven && d.problem == "":
 			c = failed(c, "not driven: %v", broken)

@@ -22,6 +22,7 @@ import (
 // nodes are the running nodes of a scenario.
 type nodes struct {
 	run      *single
+	backend  backend
 	logs     string
 	running  map[string]*process.Node
 	prepared map[string]control.PrepareResult
@@ -29,7 +30,7 @@ type nodes struct {
 }
 
 func newNodes(r *single, dir string) *nodes {
-	return &nodes{run: r, logs: filepath.Join(dir, "nodes"), running: map[string]*process.Node{}, prepared: map[string]control.PrepareResult{}}
+	return &nodes{run: r, backend: newBackend(r.options), logs: filepath.Join(dir, "nodes"), running: map[string]*process.Node{}, prepared: map[string]control.PrepareResult{}}
 }
 
 // up starts every node, has all of them prepare, then puts all in service with
@@ -37,11 +38,8 @@ func newNodes(r *single, dir string) *nodes {
 func (n *nodes) up(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, upTimeout, fmt.Errorf("not in service after %v", upTimeout))
 	defer cancel()
-	if err := os.MkdirAll(n.logs, 0o755); err != nil {
-		return fmt.Errorf("logs of the nodes: %w", err)
-	}
 	for _, e := range n.run.Nodes {
-		node, err := process.StartNode(n.config(e.Name, e.Value))
+		node, err := n.backend.start(n, e.Name, e.Value)
 		if err != nil {
 			return err
 		}
@@ -53,7 +51,7 @@ func (n *nodes) up(ctx context.Context) error {
 	results := make([]control.PrepareResult, len(n.run.Nodes))
 	err := n.each(ctx, func(ctx context.Context, i int, name string, node scenario.Node) error {
 		return n.call(ctx, name, control.MethodPrepare, control.PrepareParams{
-			Name: name, Role: node.Role, Addresses: n.addresses(name), Dir: n.state(name),
+			Name: name, Role: node.Role, Addresses: n.addresses(name), Dir: n.backend.state(n, name),
 			Profile: n.run.Profile, Settings: json.RawMessage(node.Settings),
 		}, &results[i])
 	})
@@ -87,13 +85,15 @@ func (n *nodes) each(ctx context.Context, f func(ctx context.Context, i int, nam
 	return group.Wait()
 }
 
-func (n *nodes) client(node scenario.Node) bool { return node.Role == "client" || len(node.Exec) > 0 }
+func (n *nodes) client(node scenario.Node) bool { return node.Role == "client" || node.Foreign() }
 
 func (n *nodes) password() string { return fmt.Sprintf("%016x", n.run.random.Uint64()) }
 
 func (n *nodes) state(name string) string {
 	return filepath.Join(n.run.options.Work, "nodes", n.run.name, name)
 }
+
+func (n *nodes) log(name string) string { return filepath.Join(n.logs, name+".log") }
 
 func (n *nodes) addresses(name string) []string {
 	h, _ := n.run.internet.Plan.Host(name)
@@ -106,7 +106,7 @@ func (n *nodes) addresses(name string) []string {
 
 func (n *nodes) config(name string, node scenario.Node) process.Config {
 	c := process.Config{
-		Name: name, Dir: n.state(name), Log: filepath.Join(n.logs, name+".log"),
+		Name: name, Dir: n.state(name), Log: n.log(name),
 		Namespace: n.run.internet.Namespace(name),
 		Env:       []string{"PATH=" + os.Getenv("PATH"), "HOME=" + n.state(name), "TMPDIR=" + n.state(name), "LANG=C.UTF-8"},
 	}
@@ -162,6 +162,7 @@ func (n *nodes) down(ctx context.Context) {
 		group.Go(func() error { node.Stop(ctx); return nil })
 	}
 	group.Wait()
+	n.backend.close()
 	os.RemoveAll(filepath.Join(n.run.options.Work, "nodes", n.run.name))
 }
 

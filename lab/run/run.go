@@ -29,6 +29,8 @@ type Options struct {
 	// Node is the executable, with its first arguments, that takes a role as
 	// its last argument and runs the reference overlay's node.
 	Node []string
+	// Containers runs the nodes in containers; nil runs them as processes.
+	Containers *Containers
 	// Parallel is how many labs run at once, Repeat how often each scenario
 	// runs; 0 means 1.
 	Parallel, Repeat int

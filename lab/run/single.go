@@ -109,7 +109,15 @@ func (r *single) evidenceDir() (string, error) {
 // record stands everything up, drives the steps and closes the recording.
 func (r *single) record(ctx context.Context, dir string) (err error) {
 	r.tell(Event{Scenario: r.name, Stage: "build"})
-	if r.internet, err = internet.Up(ctx, r.Topology); err != nil {
+	r.nodes = newNodes(r, dir)
+	if err := r.nodes.makeLogs(); err != nil {
+		return err
+	}
+	given, err := r.nodes.backend.spaces(ctx, r.nodes)
+	if err != nil {
+		return err
+	}
+	if r.internet, err = internet.UpIn(ctx, r.Topology, given); err != nil {
 		return err
 	}
 	r.unsure = append(r.unsure, r.internet.Missing()...)
@@ -133,7 +141,6 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 	}()
 
 	r.tell(Event{Scenario: r.name, Stage: "start"})
-	r.nodes = newNodes(r, dir)
 	if err := r.nodes.up(ctx); err != nil {
 		return err
 	}

@@ -51,11 +51,20 @@ var inside = os.Getenv(marker) != "" && os.Getpid() == 1
 // Inside reports whether this process is the init of a sandbox.
 func Inside() bool { return inside }
 
+// Options of a sandbox.
+type Options struct {
+	// Files are handed to the init; [Files] returns them there.
+	Files []*os.File
+	// Root leaves the user namespace out, so that what is inside has root's
+	// power over the machine's other namespaces, such as those of containers.
+	// Only root can have it.
+	Root bool
+}
+
 // Run starts this executable again with the same arguments in a sandbox, waits
 // for it, and returns its exit status (128 plus the signal's number if it was
-// killed). Files are handed to it; [Files] returns them there. Interrupts and
-// terminations are passed on.
-func Run(ctx context.Context, files ...*os.File) (int, error) {
+// killed). Interrupts and terminations are passed on.
+func Run(ctx context.Context, o Options) (int, error) {
 	// The parent-death signal is tied to the thread that forks.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -66,12 +75,12 @@ func Run(ctx context.Context, files ...*os.File) (int, error) {
 	}
 	defer w.Close()
 
-	cmd := command(ctx, r, files)
+	cmd := command(ctx, r, o)
 	err = cmd.Start()
-	if err != nil && os.Geteuid() == 0 {
+	if err != nil && os.Geteuid() == 0 && !o.Root {
 		// Root needs no user namespace to make the others.
-		cmd = command(ctx, r, files)
-		withoutUser(cmd.SysProcAttr)
+		o.Root = true
+		cmd = command(ctx, r, o)
 		err = cmd.Start()
 	}
 	r.Close()
@@ -98,16 +107,20 @@ func Run(ctx context.Context, files ...*os.File) (int, error) {
 	}
 }
 
-func command(ctx context.Context, pipe *os.File, files []*os.File) *exec.Cmd {
+func command(ctx context.Context, pipe *os.File, o Options) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = os.Args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, len(files)))
-	cmd.ExtraFiles = append([]*os.File{pipe}, files...)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, len(o.Files)))
+	cmd.ExtraFiles = append([]*os.File{pipe}, o.Files...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC,
+		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC,
 		Pdeathsig:  unix.SIGKILL,
 	}
+	if o.Root {
+		return cmd
+	}
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
 	if os.Geteuid() == 0 {
 		all := []syscall.SysProcIDMap{{Size: 1<<32 - 1}}
 		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = all, all
@@ -117,11 +130,6 @@ func command(ctx context.Context, pipe *os.File, files []*os.File) *exec.Cmd {
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
 	}
 	return cmd
-}
-
-func withoutUser(a *syscall.SysProcAttr) {
-	a.Cloneflags &^= unix.CLONE_NEWUSER
-	a.UidMappings, a.GidMappings, a.GidMappingsEnableSetgroups = nil, nil, false
 }
 
 // inForeground reports whether this process is in the foreground group of its

@@ -127,9 +127,11 @@ func (c *checker) nodes() {
 			c.at(path, "node %q has no host of its name; expected one of %s", e.Name, c.hosts())
 		}
 		switch {
-		case len(e.Value.Exec) > 0:
+		case len(e.Value.Exec) > 0 && e.Value.Image != "":
+			c.at(under(path, "image"), "node %q is an executable and an image; expected one of them", e.Name)
+		case e.Value.Foreign():
 		case e.Value.Role == "":
-			c.at(path, "node %q does nothing; expected a role (%s) or exec: [COMMAND, …]", e.Name, list(roles))
+			c.at(path, "node %q does nothing; expected a role (%s), exec: [COMMAND, …] or image: NAME", e.Name, list(roles))
 		default:
 			c.word(under(path, "role"), e.Value.Role, roles)
 		}
@@ -232,10 +234,10 @@ func (c *checker) pair(path []string, p Pair) {
 
 func (c *checker) client(path []string, name string) {
 	n, ok := c.s.Nodes.Get(name)
-	if !ok || len(n.Exec) == 0 && n.Role != "client" {
+	if !ok || !n.Foreign() && n.Role != "client" {
 		names := c.s.Holding("client")
 		for _, e := range c.s.Nodes {
-			if len(e.Value.Exec) > 0 {
+			if e.Value.Foreign() {
 				names = append(names, e.Name)
 			}
 		}

@@ -130,15 +130,22 @@ type Shape struct {
 }
 
 // Node is what runs on a host: a role of the reference overlay, or anybody's
-// executable.
+// executable or image.
 type Node struct {
 	// login, update, supernode or client; any word for an executable.
 	Role string `yaml:"role" json:"role,omitempty"`
 	// An executable with its arguments that speaks the control protocol.
 	Exec []string `yaml:"exec" json:"exec,omitempty"`
+	// An image of the Docker engine that speaks the control protocol, run as it
+	// is; with the container backend only.
+	Image string `yaml:"image" json:"image,omitempty"`
 	// Handed to the node as it is.
 	Settings Raw `yaml:"settings" json:"settings,omitempty"`
 }
+
+// Foreign says whether the node is somebody else's than the reference
+// overlay's.
+func (n Node) Foreign() bool { return len(n.Exec) > 0 || n.Image != "" }
 
 // Step is one thing that is driven or changed. Exactly one of its actions is
 // set.

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"gauntlet/compose"
+	"gauntlet/lab/run"
+	"gauntlet/lab/sandbox"
+	"gauntlet/lab/scenario"
+)
+
+// Where nodes run.
+const (
+	backendProcess = "process"
+	backendDocker  = "docker"
+)
+
+// runVariable names the run to the sandbox's init.
+const runVariable = "GAUNTLET_RUN"
+
+// containersOutside does, outside of the sandbox, what a run in containers needs
+// before it: the engine and all images are there, and a watchdog outlives this
+// process. end has it clean up.
+func containersOutside(ctx context.Context, scenarios []*scenario.Scenario) (end func(), err error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("--backend docker needs root, which alone can put interfaces into containers; run it with sudo, or leave it out")
+	}
+	name := "gauntlet-" + strings.ToLower(rand.Text()[:8])
+	engine, err := compose.Connect(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	if _, err := engine.Image(ctx, "/proc/self/exe"); err != nil {
+		return nil, err
+	}
+	for _, image := range run.Images(scenarios) {
+		if err := engine.Has(ctx, image); err != nil {
+			return nil, err
+		}
+	}
+	watchdog, err := compose.Watch([]string{"/proc/self/exe", "clean", "--run", name, "--after-stdin"})
+	if err != nil {
+		return nil, err
+	}
+	os.Setenv(runVariable, name)
+	return func() {
+		if err := watchdog.Close(); err != nil {
+			fmt.Fprintf(os.Stderr, "gauntlet: %v\n", err)
+		}
+	}, nil
+}
+
+// containersInside is the same engine as the sandbox's init sees it.
+func containersInside(ctx context.Context) (*run.Containers, error) {
+	engine, err := compose.Connect(ctx, os.Getenv(runVariable))
+	if err != nil {
+		return nil, err
+	}
+	// The last file handed on is the machine's /proc; the sandbox has its own.
+	files := sandbox.Files()
+	engine.Proc = files[len(files)-1]
+	image, err := engine.Image(ctx, "/proc/self/exe")
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	return &run.Containers{Engine: engine, Image: image}, nil
+}
