@@ -102,8 +102,11 @@ var (
 	replyDestPort      = tuple{"ct reply proto-dst", expr.CtKeyPROTODST, reply}
 )
 
+// load loads it. The kernel reads the direction as one byte, and google/nftables
+// v0.3.0 sends it as four, the highest first: unshifted, the reply's tuple would
+// be taken for the original one.
 func (t tuple) load(register uint32) expr.Any {
-	return &expr.Ct{Register: register, Key: t.key, Direction: t.direction}
+	return &expr.Ct{Register: register, Key: t.key, Direction: t.direction << 24}
 }
 
 func (t tuple) String() string { return t.text }
