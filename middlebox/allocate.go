@@ -24,7 +24,7 @@ func (g *generator) mappings() {
 	for _, p := range transports {
 		rules = append(rules, rule{
 			comment: fmt.Sprintf("%s: what has a mapping keeps it.", g.b.Mapping),
-			terms:   []term{l4proto(p), snatBy(externalMap(p), g.key(source, sourcePort))},
+			terms:   []term{l4proto(p), g.snatToKept(p)},
 		})
 		for i := range g.WANAddrs {
 			terms := []term{l4proto(p)}
@@ -58,22 +58,22 @@ func (g *generator) choose(i int) term {
 
 // allocate adds the chains that give a port of one address.
 func (g *generator) allocate(p Protocol, i int, a netip.Addr) {
-	taken := internalMap(p)
 	rules, tries := []rule{}, []rule{}
+	free := func(port portChoice) term { return g.snatToFree(p, a, port) }
 	random := portNumber{from: firstPort, count: ports}
 	switch g.b.Ports {
 	case PreservePorts:
 		rules = append(rules, rule{
 			comment: "ports: preserve. The internal one, if no other endpoint has it.",
-			terms:   []term{snatToFree(a, samePort{}, taken)},
+			terms:   []term{free(samePort{})},
 		})
-		tries = []rule{{comment: "Else any that is free.", terms: []term{snatToFree(a, random, taken)}}}
+		tries = []rule{{comment: "Else any that is free.", terms: []term{free(random)}}}
 	case SequentialPorts:
-		tries = []rule{{comment: "ports: sequential. The next.", terms: []term{snatToFree(a, portNumber{from: firstPort, count: ports, next: true}, taken)}}}
+		tries = []rule{{comment: "ports: sequential. The next.", terms: []term{free(portNumber{from: firstPort, count: ports, next: true})}}}
 	case ParityPorts:
 		tries = []rule{
-			{comment: "ports: parity. Even to even.", terms: []term{parity(sourcePort, 0), snatToFree(a, portNumber{from: firstPort, count: ports, parity: even}, taken)}},
-			{comment: "Odd to odd.", terms: []term{parity(sourcePort, 1), snatToFree(a, portNumber{from: firstPort, count: ports, parity: odd}, taken)}},
+			{comment: "ports: parity. Even to even.", terms: []term{parity(sourcePort, 0), free(portNumber{from: firstPort, count: ports, parity: even})}},
+			{comment: "Odd to odd.", terms: []term{parity(sourcePort, 1), free(portNumber{from: firstPort, count: ports, parity: odd})}},
 		}
 	case BlockPorts:
 		for host := range Subscribers(g.b.PortBlock) {
@@ -84,11 +84,11 @@ func (g *generator) allocate(p Protocol, i int, a netip.Addr) {
 			block := portNumber{from: uint32(firstPort + host*g.b.PortBlock), count: uint32(g.b.PortBlock)}
 			tries = append(tries, rule{
 				comment: fmt.Sprintf("ports: block. The block of %v.", inside),
-				terms:   []term{addressIs(source, inside), snatToFree(a, block, taken)},
+				terms:   []term{addressIs(source, inside), free(block)},
 			})
 		}
 	default:
-		tries = []rule{{comment: "ports: random. Any that is free.", terms: []term{snatToFree(a, random, taken)}}}
+		tries = []rule{{comment: "ports: random. Any that is free.", terms: []term{free(random)}}}
 	}
 	for range portTries {
 		rules = append(rules, rule{comment: "Try.", terms: []term{jump(tryChain(p, i))}})

@@ -75,6 +75,7 @@ func (g *generator) forward() {
 		rules = append(rules, g.unsolicited("Of nobody it has.", iif(g.WAN), l4proto(UDP))...)
 	}
 	rules = append(rules, g.allowed()...)
+	rules = append(rules, g.flows()...)
 	rules = append(rules,
 		rule{comment: "What belongs to a flow.", terms: []term{established(), accept()}},
 		rule{comment: "Whatever starts inside.", terms: []term{iif(g.LAN), accept()}})

@@ -5,7 +5,7 @@ import "github.com/google/nftables"
 // outside sees packets as they leave, with their external address. What leaves
 // makes and refreshes mappings, and is remembered where filtering needs it.
 func (g *generator) outside() {
-	if !g.b.Translates() {
+	if !g.b.Translates() || g.plain() {
 		return
 	}
 	rules := []rule{}
@@ -42,40 +42,33 @@ func (g *generator) leaving(terms ...term) []term {
 
 // learn keeps the mapping of what goes out.
 func (g *generator) learn(p Protocol) []rule {
-	began := g.key(originalSource, originalSourcePort)
+	began, outside := g.key(originalSource, originalSourcePort), []loader{source, sourcePort}
 	rules := []rule{}
 	if p == TCP {
 		out := g.leaving(l4proto(TCP), direction(original))
 		rules = append(rules,
 			rule{
 				comment: "A TCP connection keeps its external port.",
-				terms:   g.leaving(l4proto(TCP), direction(original), established(), tcpFlags(0), updateMapping(TCP, began, g.b.TCPEstablished)),
+				terms:   g.leaving(l4proto(TCP), direction(original), established(), tcpFlags(0), updateMapping(TCP, outside, began, g.b.TCPEstablished)),
 			},
 			rule{
 				comment: "Not so long while it isn't established.",
-				terms:   append(out, notEstablished(), updateMapping(TCP, began, g.b.TCPTransitory)),
+				terms:   append(out, notEstablished(), updateMapping(TCP, outside, began, g.b.TCPTransitory)),
 			},
 			rule{
 				comment: "Nor once it ends.",
-				terms:   g.leaving(l4proto(TCP), direction(original), tcpFlags(tcpFIN|tcpRST), updateMapping(TCP, began, g.b.TCPTransitory)),
+				terms:   g.leaving(l4proto(TCP), direction(original), tcpFlags(tcpFIN|tcpRST), updateMapping(TCP, outside, began, g.b.TCPTransitory)),
 			})
 		return rules
 	}
-	if !g.letsIn(p) && !g.b.Hairpin {
-		// All flows begin inside, and the rule is the last for its packets.
-		return append(rules, rule{
-			comment: "An external port belongs to the endpoint that sends from it.",
-			terms:   []term{l4proto(p), updateMapping(p, began, 0), accept()},
-		})
-	}
 	rules = append(rules, rule{
 		comment: "An external port belongs to the endpoint that sends from it.",
-		terms:   g.leaving(l4proto(p), direction(original), updateMapping(p, began, 0)),
+		terms:   g.leaving(l4proto(p), direction(original), updateMapping(p, outside, began, 0)),
 	})
 	if g.letsIn(p) && !g.apart(p) {
 		rules = append(rules, rule{
 			comment: "Also in answer to who came uninvited.",
-			terms:   g.leaving(l4proto(p), direction(reply), updateMapping(p, g.key(replySource, replySourcePort), 0)),
+			terms:   g.leaving(l4proto(p), direction(reply), updateMapping(p, outside, g.key(replySource, replySourcePort), 0)),
 		})
 	}
 	if g.apart(p) {
@@ -90,11 +83,11 @@ func (g *generator) learn(p Protocol) []rule {
 // hairpin does the same between hosts inside that talk by their external
 // endpoints, and filters what reaches the receiver as if it came from outside.
 func (g *generator) hairpin(p Protocol) []rule {
-	inside := []term{oif(g.LAN), hairpinned(), l4proto(p)}
+	inside, outside := []term{oif(g.LAN), hairpinned(), l4proto(p)}, []loader{source, sourcePort}
 	on := func(terms ...term) []term { return append(append([]term{}, inside...), terms...) }
 	rules := []rule{
-		{comment: "Hairpin: the sender's mapping.", terms: on(direction(original), updateMapping(p, g.key(originalSource, originalSourcePort), 0))},
-		{comment: "That of who answers.", terms: on(direction(reply), updateMapping(p, g.key(replySource, replySourcePort), 0))},
+		{comment: "Hairpin: the sender's mapping.", terms: on(direction(original), updateMapping(p, outside, g.key(originalSource, originalSourcePort), 0))},
+		{comment: "That of who answers.", terms: on(direction(reply), updateMapping(p, outside, g.key(replySource, replySourcePort), 0))},
 	}
 	if g.filtering(p) == FilterEndpointIndependent {
 		return rules

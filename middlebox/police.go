@@ -74,7 +74,7 @@ func (g *generator) idle() []rule {
 	}
 	return []rule{{
 		comment: fmt.Sprintf("A TCP connection that was silent for %v is dead.", g.b.TCPIdle),
-		terms:   append([]term{l4proto(TCP), ctMask("ct state invalid", expr.CtKeySTATE, expr.CtStateBitINVALID)}, g.stop(TCPIdleRule, drop())...),
+		terms:   append([]term{l4proto(TCP), invalid()}, g.stop(TCPIdleRule, drop())...),
 	}}
 }
 

@@ -71,13 +71,19 @@ func (n portNumber) String() string {
 }
 
 // snatToFree translates to an address and a port, unless that external
-// endpoint is in a map already.
-func snatToFree(a netip.Addr, port portChoice, taken string) term {
+// endpoint is in the map already. A plain box keeps the mapping here.
+func (g *generator) snatToFree(p Protocol, a netip.Addr, port portChoice) term {
+	text := fmt.Sprintf("let port = %v; %v . port != @%s ", port, a, internalMap(p))
 	exprs := append(port.choose(part(reg1, 1)),
 		&expr.Immediate{Register: part(reg1, 0), Data: a.AsSlice()},
-		&expr.Lookup{SourceRegister: reg1, SetName: taken, Invert: true},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg1, 0), RegProtoMin: part(reg1, 1)})
-	return term{fmt.Sprintf("let port = %v; %v . port != @%s snat to %v : port", port, a, taken, a), exprs}
+		&expr.Lookup{SourceRegister: reg1, SetName: internalMap(p), Invert: true})
+	if g.plain() {
+		key, life := g.key(source, sourcePort), g.firstLife(p)
+		exprs = append(append(exprs, loadAll(reg2, key)...), updateBoth(p, reg1, reg2, life)...)
+		text += updateText(p, fmt.Sprintf("%v . port", a), names(key), life) + " "
+	}
+	exprs = append(exprs, &expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg1, 0), RegProtoMin: part(reg1, 1)})
+	return term{text + fmt.Sprintf("snat to %v : port", a), exprs}
 }
 
 // parity matches a port that is even (0) or odd (1).

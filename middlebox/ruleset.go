@@ -100,7 +100,16 @@ func (s set) String() string {
 	if len(s.data) > 0 {
 		kind, types = "map", types+" : "+join(s.data)
 	}
-	return fmt.Sprintf("%s %s { type %s; flags dynamic,timeout; timeout %ds; }", kind, s.name, types, int(s.timeout.Seconds()))
+	return fmt.Sprintf("%s %s { type %s; flags dynamic,timeout; timeout %s; }", kind, s.name, types, lifetime(s.timeout))
+}
+
+// lifetime writes a time as nft does, in seconds and milliseconds.
+func lifetime(d time.Duration) string {
+	text := fmt.Sprintf("%ds", d/time.Second)
+	if rest := d % time.Second; rest > 0 {
+		text += fmt.Sprintf("%dms", rest.Milliseconds())
+	}
+	return text
 }
 
 func join(types []nftables.SetDatatype) string {

@@ -69,20 +69,11 @@ func (g *generator) peer(p Protocol, address, port, peer, peerPort loader) []loa
 	return key
 }
 
-// endpoints returns the type of a key of n parts, an address and a port in
-// turn.
-func endpoints(n int) []nftables.SetDatatype {
-	all := []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeIPAddr, nftables.TypeInetService}
-	return all[:n]
-}
-
 // declareSets adds the sets that the other chains use.
 func (g *generator) declareSets() {
 	for _, p := range transports {
-		timeout := g.b.UDPTimeout
-		if p == TCP {
-			timeout = g.b.TCPEstablished
-		}
+		timeout := g.timer(p) + g.slack(p)
+		g.fresh(p)
 		if g.tabled() {
 			key := endpoints(len(g.key(source, sourcePort)))
 			g.rs.sets = append(g.rs.sets,

@@ -86,6 +86,11 @@ func notEstablished() term {
 	return ctMask("ct state new", expr.CtKeySTATE, expr.CtStateBitNEW)
 }
 
+// invalid matches what belongs to no connection and can't begin one.
+func invalid() term {
+	return ctMask("ct state invalid", expr.CtKeySTATE, expr.CtStateBitINVALID)
+}
+
 // Flags of a TCP segment, RFC 9293 §3.1.
 const (
 	tcpFIN = 1
@@ -140,24 +145,24 @@ func (f field) load(register uint32) expr.Any {
 	return &expr.Payload{DestRegister: register, Base: f.base, Offset: f.offset, Len: f.size}
 }
 
-func addressIs(f field, a netip.Addr) term {
-	return term{f.text + " " + a.String(), []expr.Any{f.load(reg1), equal(a.AsSlice())}}
+func addressIs(f loader, a netip.Addr) term {
+	return term{f.String() + " " + a.String(), []expr.Any{f.load(reg1), equal(a.AsSlice())}}
 }
 
 // addressAmong matches one of several addresses that follow each other.
-func addressAmong(f field, first, last netip.Addr) term {
+func addressAmong(f loader, first, last netip.Addr) term {
 	if first == last {
 		return addressIs(f, first)
 	}
-	return term{fmt.Sprintf("%s %v-%v", f.text, first, last), []expr.Any{f.load(reg1),
+	return term{fmt.Sprintf("%v %v-%v", f, first, last), []expr.Any{f.load(reg1),
 		&expr.Range{Op: expr.CmpOpEq, Register: reg1, FromData: first.AsSlice(), ToData: last.AsSlice()}}}
 }
 
-func addressNotAmong(f field, first, last netip.Addr) term {
+func addressNotAmong(f loader, first, last netip.Addr) term {
 	if first == last {
-		return term{fmt.Sprintf("%s != %v", f.text, first), []expr.Any{f.load(reg1), notEqual(first.AsSlice())}}
+		return term{fmt.Sprintf("%v != %v", f, first), []expr.Any{f.load(reg1), notEqual(first.AsSlice())}}
 	}
-	return term{fmt.Sprintf("%s != %v-%v", f.text, first, last), []expr.Any{f.load(reg1),
+	return term{fmt.Sprintf("%v != %v-%v", f, first, last), []expr.Any{f.load(reg1),
 		&expr.Range{Op: expr.CmpOpNeq, Register: reg1, FromData: first.AsSlice(), ToData: last.AsSlice()}}}
 }
 

@@ -76,12 +76,20 @@ func hairpinned() term {
 	}}
 }
 
-// snatBy gives a packet the external endpoint that a map has for its key.
-func snatBy(mapName string, key []loader) term {
+// snatToKept gives a packet the external endpoint that the map has for its key.
+// A plain box refreshes the mapping here.
+func (g *generator) snatToKept(p Protocol) term {
+	key := g.key(source, sourcePort)
 	exprs := append(loadAll(reg1, key),
-		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: mapName},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg2, 0), RegProtoMin: part(reg2, 1)})
-	return term{fmt.Sprintf("snat to %s map @%s", names(key), mapName), exprs}
+		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: externalMap(p)})
+	kept := fmt.Sprintf("%s map @%s", names(key), externalMap(p))
+	text := ""
+	if g.plain() {
+		exprs = append(exprs, updateBoth(p, reg2, reg1, g.firstLife(p))...)
+		text = updateText(p, kept, names(key), g.firstLife(p)) + " "
+	}
+	exprs = append(exprs, &expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg2, 0), RegProtoMin: part(reg2, 1)})
+	return term{text + "snat to " + kept, exprs}
 }
 
 // tuple is a field of one of the two tuples of a connection.
@@ -143,30 +151,33 @@ func timeoutText(life time.Duration) string {
 	if life == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" timeout %ds", int(life.Seconds()))
+	return " timeout " + lifetime(life)
 }
 
-// updateMapping sets or refreshes the mapping between a key and the external
-// endpoint that the packet leaves from, both ways round. A life of 0 is the
-// maps' own.
-func updateMapping(p Protocol, key []loader, life time.Duration) term {
-	outside := []loader{source, sourcePort}
-	exprs := append(append(loadAll(reg1, key), loadAll(reg2, outside)...),
-		updateElement(internalMap(p), reg2, reg1, life), updateElement(externalMap(p), reg1, reg2, life))
+// updateBoth sets or refreshes a mapping both ways round. The registers hold
+// the external endpoint and the key. A life of 0 is the maps' own.
+func updateBoth(p Protocol, outside, key uint32, life time.Duration) []expr.Any {
+	return []expr.Any{updateElement(internalMap(p), outside, key, life), updateElement(externalMap(p), key, outside, life)}
+}
+
+func updateText(p Protocol, outside, key string, life time.Duration) string {
 	t := timeoutText(life)
-	return term{fmt.Sprintf("update @%s { %s%s : %s } update @%s { %s%s : %s }",
-		internalMap(p), names(outside), t, names(key), externalMap(p), names(key), t, names(outside)), exprs}
+	return fmt.Sprintf("update @%s { %s%s : %s } update @%s { %s%s : %s }", internalMap(p), outside, t, key, externalMap(p), key, t, outside)
+}
+
+// updateMapping does so for an external endpoint and a key that are fields.
+func updateMapping(p Protocol, outside, key []loader, life time.Duration) term {
+	exprs := append(append(loadAll(reg1, key), loadAll(reg2, outside)...), updateBoth(p, reg2, reg1, life)...)
+	return term{updateText(p, names(outside), names(key), life), exprs}
 }
 
 // refreshMapping does so for the external endpoint that a packet came to.
 func refreshMapping(p Protocol, address, port loader) term {
 	outside := []loader{address, port}
 	exprs := append(loadAll(reg1, outside),
-		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: internalMap(p)},
-		updateElement(internalMap(p), reg1, reg2, 0), updateElement(externalMap(p), reg2, reg1, 0))
+		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: internalMap(p)})
 	w := names(outside)
-	return term{fmt.Sprintf("update @%s { %s : %s map @%s } update @%s { %s map @%s : %s }",
-		internalMap(p), w, w, internalMap(p), externalMap(p), w, internalMap(p), w), exprs}
+	return term{updateText(p, w, fmt.Sprintf("%s map @%s", w, internalMap(p)), 0), append(exprs, updateBoth(p, reg1, reg2, 0)...)}
 }
 
 // updateSet sets or refreshes an element.

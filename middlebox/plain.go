@@ -1,0 +1,94 @@
+package middlebox
+
+import (
+	"time"
+
+	"github.com/google/nftables"
+)
+
+// plain says whether all flows through a box that keeps its mappings begin
+// inside and end outside, and packets both ways keep them. Both tuples of
+// connection tracking then say all about a mapping: it is made where the first
+// packet gets its port, and kept where packets are forwarded.
+func (g *generator) plain() bool {
+	return g.tabled() && !g.b.Hairpin && !g.letsIn(UDP) && !g.letsIn(TCP) && g.b.Refresh == RefreshBoth
+}
+
+func freshSet(p Protocol) string { return "fresh-" + string(p) }
+
+// slack is how much longer than its timer a mapping of a plain box may live: a
+// packet refreshes nothing while the mapping was refreshed so short a time ago.
+// Who may come in is not concerned, since connection tracking says that.
+func (g *generator) slack(p Protocol) time.Duration {
+	if !g.plain() {
+		return 0
+	}
+	return min(time.Second, g.timer(p)/20)
+}
+
+// timer is how long a silent flow of a protocol lives.
+func (g *generator) timer(p Protocol) time.Duration {
+	if p == TCP {
+		return g.b.TCPEstablished
+	}
+	return g.b.UDPTimeout
+}
+
+// fresh declares the set of mappings that need no refreshing.
+func (g *generator) fresh(p Protocol) {
+	if g.plain() {
+		g.rs.sets = append(g.rs.sets, set{
+			name: freshSet(p), timeout: g.slack(p), key: endpoints(2), comment: "External endpoints of mappings that were just refreshed.",
+		})
+	}
+}
+
+// firstLife is how long a mapping lives after the first packet of a flow, 0
+// being the maps' own.
+func (g *generator) firstLife(p Protocol) time.Duration {
+	if p == TCP {
+		return g.b.TCPTransitory
+	}
+	return 0
+}
+
+// flows keeps the mappings of a plain box alive, and lets none of its internal
+// addresses get out: what has no connection and what began before the box had
+// its external addresses isn't translated. Connection tracking has the external
+// endpoint as the destination of the reply.
+func (g *generator) flows() []rule {
+	if !g.plain() {
+		return nil
+	}
+	outside := []loader{replyDest, replyDestPort}
+	key := []loader{originalSource, originalSourcePort, originalDest, originalDestPort}[:len(g.key(source, sourcePort))]
+	on := func(p Protocol, terms ...term) []term { return append([]term{l4proto(p)}, terms...) }
+	translated := addressAmong(replyDest, g.firstWAN(), g.lastWAN())
+	sent := []term{direction(original), translated}
+	stop := g.stop(UntranslatedRule, drop())
+	tcp := func(comment string, life time.Duration, terms ...term) rule {
+		return rule{comment: comment, terms: append(on(TCP, append(sent, terms...)...), updateMapping(TCP, outside, key, life))}
+	}
+	lasting := tcp("A TCP connection keeps its external port.", 0, established(), tcpFlags(0))
+	lasting.terms = append(lasting.terms, updateSet(freshSet(TCP), outside...))
+	return []rule{
+		{comment: "Packets both ways keep a mapping, and this one was just kept.", terms: on(UDP, inSet(freshSet(UDP), outside...), accept())},
+		{
+			comment: "An external port belongs to the endpoint that sends from it.",
+			terms:   on(UDP, translated, updateMapping(UDP, outside, key, 0), updateSet(freshSet(UDP), outside...), accept()),
+		},
+		{comment: "So it is with a TCP connection that goes on.", terms: on(TCP, tcpFlags(0), inSet(freshSet(TCP), outside...), accept())},
+		lasting,
+		tcp("Not so long while it isn't established.", g.b.TCPTransitory, notEstablished()),
+		tcp("Nor once it ends.", g.b.TCPTransitory, tcpFlags(tcpFIN|tcpRST)),
+		{comment: "No internal address gets out, as that of a packet without a connection would.", terms: append([]term{oif(g.WAN), invalid()}, stop...)},
+		{comment: "Nor that of a flow from before the translation.", terms: append([]term{oif(g.WAN), established(), addressNotAmong(replyDest, g.firstWAN(), g.lastWAN())}, stop...)},
+	}
+}
+
+// endpoints returns the type of a key of n parts, an address and a port in
+// turn.
+func endpoints(n int) []nftables.SetDatatype {
+	all := []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeIPAddr, nftables.TypeInetService}
+	return all[:n]
+}
