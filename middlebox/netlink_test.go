@@ -41,7 +41,13 @@ func addAddress(name string, addr netip.Prefix) error {
 }
 
 // flows counts the UDP flows that a namespace tracks.
-func flows(t *testing.T, h *ns.Handle) (n int) {
+func flows(t *testing.T, h *ns.Handle) int {
+	t.Helper()
+	return tracked(t, h, unix.IPPROTO_UDP)
+}
+
+// tracked counts the flows of a protocol that a namespace tracks.
+func tracked(t *testing.T, h *ns.Handle, proto uint8) (n int) {
 	t.Helper()
 	if err := h.Do(func() error {
 		handle, err := vishvananda.NewHandle(unix.NETLINK_NETFILTER)
@@ -51,7 +57,7 @@ func flows(t *testing.T, h *ns.Handle) (n int) {
 		defer handle.Close()
 		list, err := handle.ConntrackTableList(vishvananda.ConntrackTable, unix.AF_INET)
 		for _, flow := range list {
-			if flow.Forward.Protocol == unix.IPPROTO_UDP {
+			if flow.Forward.Protocol == proto {
 				n++
 			}
 		}

@@ -45,19 +45,17 @@ func (g *generator) learn(p Protocol) []rule {
 	began, outside := g.key(originalSource, originalSourcePort), []loader{source, sourcePort}
 	rules := []rule{}
 	if p == TCP {
-		out := g.leaving(l4proto(TCP), direction(original))
+		sent := func(terms ...term) []term {
+			return g.leaving(append([]term{l4proto(TCP), direction(original)}, terms...)...)
+		}
 		rules = append(rules,
 			rule{
 				comment: "A TCP connection keeps its external port.",
-				terms:   g.leaving(l4proto(TCP), direction(original), established(), tcpFlags(0), updateMapping(TCP, outside, began, g.b.TCPEstablished)),
+				terms:   sent(established(), notMarked(closingMark), updateMapping(TCP, outside, began, 0)),
 			},
 			rule{
 				comment: "Not so long while it isn't established.",
-				terms:   append(out, notEstablished(), updateMapping(TCP, outside, began, g.b.TCPTransitory)),
-			},
-			rule{
-				comment: "Nor once it ends.",
-				terms:   g.leaving(l4proto(TCP), direction(original), tcpFlags(tcpFIN|tcpRST), updateMapping(TCP, outside, began, g.b.TCPTransitory)),
+				terms:   sent(notEstablished(), addMapping(TCP, outside, began, g.b.TCPTransitory)),
 			})
 		return rules
 	}

@@ -52,38 +52,44 @@ func (g *generator) firstLife(p Protocol) time.Duration {
 	return 0
 }
 
-// flows keeps the mappings of a plain box alive, and lets none of its internal
-// addresses get out: what has no connection and what began before the box had
-// its external addresses isn't translated. Connection tracking has the external
+// flows keeps mappings by what connection tracking knows, which has the external
 // endpoint as the destination of the reply.
-func (g *generator) flows() []rule {
-	if !g.plain() {
+func (g *generator) flows() (rules []rule) {
+	if !g.tabled() {
 		return nil
 	}
 	outside := []loader{replyDest, replyDestPort}
 	key := []loader{originalSource, originalSourcePort, originalDest, originalDestPort}[:len(g.key(source, sourcePort))]
-	on := func(p Protocol, terms ...term) []term { return append([]term{l4proto(p)}, terms...) }
 	translated := addressAmong(replyDest, g.firstWAN(), g.lastWAN())
-	sent := []term{direction(original), translated}
+	on := func(p Protocol, terms ...term) []term { return append([]term{l4proto(p)}, terms...) }
+	if g.plain() {
+		rules = append(rules,
+			rule{comment: "Packets both ways keep a mapping, and this one was just kept.", terms: on(UDP, inSet(freshSet(UDP), outside...), accept())},
+			rule{
+				comment: "An external port belongs to the endpoint that sends from it.",
+				terms:   on(UDP, translated, updateMapping(UDP, outside, key, 0), updateSet(freshSet(UDP), outside...), accept()),
+			},
+			rule{comment: "So it is with a TCP connection that goes on.", terms: on(TCP, tcpFlags(0), inSet(freshSet(TCP), outside...), accept())})
+	}
+	rules = append(rules,
+		rule{comment: "A TCP connection ends.", terms: on(TCP, tcpFlags(tcpFIN|tcpRST), translated, notMarked(hairpinMark), setMark(closingMark))},
+		rule{comment: "Then its external port isn't kept for long.", terms: on(TCP, marked(closingMark), updateMapping(TCP, outside, key, g.b.TCPTransitory))})
+	if !g.plain() {
+		return rules
+	}
 	stop := g.stop(UntranslatedRule, drop())
-	tcp := func(comment string, life time.Duration, terms ...term) rule {
-		return rule{comment: comment, terms: append(on(TCP, append(sent, terms...)...), updateMapping(TCP, outside, key, life))}
-	}
-	lasting := tcp("A TCP connection keeps its external port.", 0, established(), tcpFlags(0))
-	lasting.terms = append(lasting.terms, updateSet(freshSet(TCP), outside...))
-	return []rule{
-		{comment: "Packets both ways keep a mapping, and this one was just kept.", terms: on(UDP, inSet(freshSet(UDP), outside...), accept())},
-		{
-			comment: "An external port belongs to the endpoint that sends from it.",
-			terms:   on(UDP, translated, updateMapping(UDP, outside, key, 0), updateSet(freshSet(UDP), outside...), accept()),
+	return append(rules,
+		rule{
+			comment: "A TCP connection keeps its external port.",
+			terms: on(TCP, direction(original), translated, established(), notMarked(closingMark),
+				updateMapping(TCP, outside, key, 0), updateSet(freshSet(TCP), outside...)),
 		},
-		{comment: "So it is with a TCP connection that goes on.", terms: on(TCP, tcpFlags(0), inSet(freshSet(TCP), outside...), accept())},
-		lasting,
-		tcp("Not so long while it isn't established.", g.b.TCPTransitory, notEstablished()),
-		tcp("Nor once it ends.", g.b.TCPTransitory, tcpFlags(tcpFIN|tcpRST)),
-		{comment: "No internal address gets out, as that of a packet without a connection would.", terms: append([]term{oif(g.WAN), invalid()}, stop...)},
-		{comment: "Nor that of a flow from before the translation.", terms: append([]term{oif(g.WAN), established(), addressNotAmong(replyDest, g.firstWAN(), g.lastWAN())}, stop...)},
-	}
+		rule{
+			comment: "Not so long while it isn't established.",
+			terms:   on(TCP, direction(original), translated, notEstablished(), addMapping(TCP, outside, key, g.b.TCPTransitory)),
+		},
+		rule{comment: "No internal address gets out, as that of a packet without a connection would.", terms: append([]term{oif(g.WAN), invalid()}, stop...)},
+		rule{comment: "Nor that of a flow from before the translation.", terms: append([]term{oif(g.WAN), established(), addressNotAmong(replyDest, g.firstWAN(), g.lastWAN())}, stop...)})
 }
 
 // endpoints returns the type of a key of n parts, an address and a port in

@@ -67,26 +67,45 @@ func hairpinBy(mapName string) term {
 	return term{fmt.Sprintf("ct mark set %d %s", hairpinMark, t.text), exprs}
 }
 
-// hairpinMark marks the connections that turn around in the box.
-const hairpinMark = 1
+// Marks of connections. One has at most one of them.
+const (
+	hairpinMark = 1 // it turns around in the box
+	closingMark = 2 // of TCP: one end has closed or reset it
+)
 
-func hairpinned() term {
-	return term{fmt.Sprintf("ct mark %d", hairpinMark), []expr.Any{
-		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, equal(binaryutil.NativeEndian.PutUint32(hairpinMark)),
+func marked(mark uint32) term {
+	return term{fmt.Sprintf("ct mark %d", mark), []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, equal(binaryutil.NativeEndian.PutUint32(mark)),
 	}}
 }
 
+func notMarked(mark uint32) term {
+	return term{fmt.Sprintf("ct mark != %d", mark), []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, notEqual(binaryutil.NativeEndian.PutUint32(mark)),
+	}}
+}
+
+func setMark(mark uint32) term {
+	return term{fmt.Sprintf("ct mark set %d", mark), []expr.Any{
+		&expr.Immediate{Register: reg1, Data: binaryutil.NativeEndian.PutUint32(mark)},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1, SourceRegister: true},
+	}}
+}
+
+func hairpinned() term { return marked(hairpinMark) }
+
 // snatToKept gives a packet the external endpoint that the map has for its key.
-// A plain box refreshes the mapping here.
+// A plain box refreshes a UDP mapping here; a TCP mapping may have a longer life
+// than a connection that only begins would give it.
 func (g *generator) snatToKept(p Protocol) term {
 	key := g.key(source, sourcePort)
 	exprs := append(loadAll(reg1, key),
 		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: externalMap(p)})
 	kept := fmt.Sprintf("%s map @%s", names(key), externalMap(p))
 	text := ""
-	if g.plain() {
-		exprs = append(exprs, updateBoth(p, reg2, reg1, g.firstLife(p))...)
-		text = updateText(p, kept, names(key), g.firstLife(p)) + " "
+	if g.plain() && p == UDP {
+		exprs = append(exprs, updateBoth(p, reg2, reg1, 0)...)
+		text = updateText(p, kept, names(key), 0) + " "
 	}
 	exprs = append(exprs, &expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg2, 0), RegProtoMin: part(reg2, 1)})
 	return term{text + "snat to " + kept, exprs}
@@ -143,8 +162,10 @@ func names(key []loader) string {
 	return strings.Join(texts, " . ")
 }
 
-func updateElement(name string, key, data uint32, life time.Duration) expr.Any {
-	return &expr.Dynset{SrcRegKey: key, SrcRegData: data, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: life}
+// element is one that is set or refreshed, or, with NFT_DYNSET_OP_ADD, set
+// unless it is there.
+func element(op uint32, name string, key, data uint32, life time.Duration) expr.Any {
+	return &expr.Dynset{SrcRegKey: key, SrcRegData: data, SetName: name, Operation: op, Timeout: life}
 }
 
 func timeoutText(life time.Duration) string {
@@ -157,7 +178,11 @@ func timeoutText(life time.Duration) string {
 // updateBoth sets or refreshes a mapping both ways round. The registers hold
 // the external endpoint and the key. A life of 0 is the maps' own.
 func updateBoth(p Protocol, outside, key uint32, life time.Duration) []expr.Any {
-	return []expr.Any{updateElement(internalMap(p), outside, key, life), updateElement(externalMap(p), key, outside, life)}
+	return both(unix.NFT_DYNSET_OP_UPDATE, p, outside, key, life)
+}
+
+func both(op uint32, p Protocol, outside, key uint32, life time.Duration) []expr.Any {
+	return []expr.Any{element(op, internalMap(p), outside, key, life), element(op, externalMap(p), key, outside, life)}
 }
 
 func updateText(p Protocol, outside, key string, life time.Duration) string {
@@ -171,7 +196,14 @@ func updateMapping(p Protocol, outside, key []loader, life time.Duration) term {
 	return term{updateText(p, names(outside), names(key), life), exprs}
 }
 
-// refreshMapping does so for the external endpoint that a packet came to.
+// addMapping sets a mapping that isn't there, and leaves alone what is.
+func addMapping(p Protocol, outside, key []loader, life time.Duration) term {
+	exprs := append(append(loadAll(reg1, key), loadAll(reg2, outside)...), both(unix.NFT_DYNSET_OP_ADD, p, reg2, reg1, life)...)
+	return term{strings.ReplaceAll(updateText(p, names(outside), names(key), life), "update @", "add @"), exprs}
+}
+
+// refreshMapping refreshes the mapping of the external endpoint that a packet
+// came to.
 func refreshMapping(p Protocol, address, port loader) term {
 	outside := []loader{address, port}
 	exprs := append(loadAll(reg1, outside),

@@ -1,0 +1,193 @@
+package middlebox
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mapped counts the mappings that a box has.
+func (l *lab) mapped(box string, p Protocol) int {
+	l.Helper()
+	loader, err := NewLoader(l.space(box))
+	if err != nil {
+		l.Fatal(err)
+	}
+	defer loader.Close()
+	set, err := loader.conn.GetSetByName(table(), externalMap(p))
+	if err != nil {
+		l.Fatal(err)
+	}
+	elements, err := loader.conn.GetSetElements(set)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return len(elements)
+}
+
+// pace is how often a test looks, or sends to keep something alive.
+const pace = 50 * time.Millisecond
+
+// during calls f at that pace for so long.
+func during(d time.Duration, f func()) {
+	ticks := time.NewTicker(pace)
+	defer ticks.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); <-ticks.C {
+		f()
+	}
+}
+
+// untilUnmapped waits until a box has no mapping, and fails unless that takes
+// as long as the timer. All other timers are far longer than the patience.
+func (l *lab) untilUnmapped(box string, p Protocol, since time.Time, timer time.Duration) {
+	l.Helper()
+	for l.mapped(box, p) > 0 {
+		if time.Since(since) > timer+patience {
+			l.Fatalf("the %s mapping still lives after %v, with a timer of %v", p, time.Since(since), timer)
+		}
+	}
+	if lived := time.Since(since); lived < timer*9/10 {
+		l.Errorf("the %s mapping lived %v, want %v", p, lived, timer)
+	}
+}
+
+// each runs a test for mappings that are kept in different ways.
+func each(t *testing.T, test func(t *testing.T, b Behaviour)) {
+	for _, b := range []Behaviour{
+		{Mapping: MapEndpointIndependent, Filtering: FilterEndpointIndependent},
+		{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent},
+		{Mapping: MapAddressDependent, Filtering: FilterAddressAndPortDependent},
+		{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressDependent},
+	} {
+		t.Run(string(b.Mapping+" "+Mapping(b.Filtering)), func(t *testing.T) {
+			t.Parallel()
+			test(t, b)
+		})
+	}
+}
+
+// RFC 4787, REQ-6: packets that go out keep a mapping, and so do those that come
+// in, unless the box has refresh: outbound.
+func TestUDPRefresh(t *testing.T) {
+	t.Parallel()
+	const timer = time.Second
+	for _, refresh := range []Refresh{RefreshBoth, RefreshOutbound} {
+		t.Run(string(refresh), func(t *testing.T) {
+			t.Parallel()
+			each(t, func(t *testing.T, b Behaviour) {
+				b.UDPTimeout, b.Refresh = timer, refresh
+				l := newLab(t, b, b)
+				alice, server := l.udp("alice"), l.udp("s1")
+				outside := l.observe(alice, server)
+				l.send(server, outside, "hello")
+				l.receive(alice)
+				during(timer*3/2, func() {
+					if seen := l.observe(alice, server); seen != outside {
+						t.Fatalf("the endpoint became %v from %v while it was in use", seen, outside)
+					}
+					if n := l.mapped("a", UDP); n != 1 {
+						t.Fatalf("%d mappings while one is in use", n)
+					}
+				})
+				last := time.Now()
+				if refresh == RefreshBoth {
+					during(timer*3/2, func() {
+						l.send(server, outside, "in")
+						l.receive(alice)
+					})
+					if n := l.mapped("a", UDP); n != 1 {
+						t.Errorf("%d mappings while packets come in, want 1", n)
+					}
+					last = time.Now()
+				} else {
+					var heard time.Duration
+					for time.Since(last) < 2*timer {
+						l.send(server, outside, "in")
+						if l.hears(alice, pace) {
+							heard = time.Since(last)
+						}
+					}
+					if heard < timer*8/10 || heard > timer*3/2 {
+						t.Errorf("the last packet came in after %v, with a timer of %v that only packets outward refresh", heard, timer)
+					}
+					if n := l.mapped("a", UDP); n != 0 {
+						t.Errorf("%d mappings long after the last packet outward, want 0", n)
+					}
+					return
+				}
+				l.untilUnmapped("a", UDP, last, timer)
+			})
+		})
+	}
+}
+
+// hears says whether a datagram comes within a time.
+func (l *lab) hears(c *net.UDPConn, within time.Duration) bool {
+	l.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
+		l.Fatal(err)
+	}
+	_, _, err := c.ReadFromUDPAddrPort(make([]byte, 1500))
+	if err != nil && !silence(err) {
+		l.Fatal(err)
+	}
+	return err == nil
+}
+
+// RFC 5382, REQ-5: an established connection has one timer, and a transitory
+// one, that waits for an answer or ends, another.
+func TestTCPTimers(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b Behaviour) {
+		const short = time.Second
+		l := newLab(t, with(b, func(b *Behaviour) { b.TCPEstablished = short }), b)
+		client, server := l.tcp("alice", "s1")
+		during(short*3/2, func() {
+			exchange(t, client, server, "in use")
+			if n := l.mapped("a", TCP); n != 1 {
+				t.Fatalf("%d mappings while one is in use", n)
+			}
+		})
+		last := time.Now()
+		l.untilUnmapped("a", TCP, last, short)
+		l.untilForgotten("a", unix.IPPROTO_TCP)
+
+		// The site of bob is silent, so that the connection stays half-open.
+		l.load("a", with(b, func(b *Behaviour) { b.TCPTransitory = short }))
+		bob, _ := l.plan.Box("b")
+		last = time.Now()
+		if c, err := l.dial("alice", netip.AddrPortFrom(bob.WAN[0], 9).String(), pace); !silence(err) {
+			if err == nil {
+				c.Close()
+			}
+			t.Fatalf("connect to nobody: %v, want silence", err)
+		}
+		if n := l.mapped("a", TCP); n != 1 {
+			t.Fatalf("%d mappings of a half-open connection, want 1", n)
+		}
+		l.untilUnmapped("a", TCP, last, short)
+
+		client, server = l.tcp("alice", "s1")
+		exchange(t, client, server, "before the end")
+		if err := client.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l.untilUnmapped("a", TCP, time.Now(), short)
+	})
+}
+
+// untilForgotten waits until connection tracking has no flow of a protocol.
+func (l *lab) untilForgotten(box string, proto uint8) {
+	l.Helper()
+	for deadline := time.Now().Add(patience); tracked(l.T, l.space(box), proto) > 0; {
+		if time.Now().After(deadline) {
+			l.Fatalf("box %s still tracks a flow of protocol %d after %v", box, proto, patience)
+		}
+	}
+}
