@@ -106,7 +106,7 @@ func (v *validator) translation(b Behaviour) {
 		v.confirming(b)
 	}
 	if b.Hairpin && b.Mapping != MapEndpointIndependent {
-		v.addf("hairpin: true with mapping: %s is not offered; expected endpoint-independent, since who answers would have to answer from two external ports", b.Mapping)
+		v.addf("hairpin: true with mapping: %s is not offered; expected endpoint-independent, since an answer would leave by another external port than the one that was sent to, and connection tracking answers from that one", b.Mapping)
 	}
 	if b.PortBlock != 0 && b.Ports != BlockPorts {
 		v.addf("port_block: %d with ports: %s means nothing; expected ports: block, or no port_block", b.PortBlock, b.Ports)
