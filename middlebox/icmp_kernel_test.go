@@ -60,11 +60,16 @@ func (l *lab) icmp(host string) (c *net.IPConn) {
 
 const icmpUnreachable = 3 // RFC 792
 
-// complain sends "port unreachable" about a packet.
-func (l *lab) complain(from *net.IPConn, to netip.Addr, about flow) {
-	l.Helper()
+// unreachable returns "port unreachable" about a packet.
+func unreachable(about flow) []byte {
 	message := append([]byte{icmpUnreachable, icmpPortUnreachable, 0, 0, 0, 0, 0, 0}, about.quote()...)
 	binary.BigEndian.PutUint16(message[2:], checksum(message))
+	return message
+}
+
+// complain sends an ICMP message.
+func (l *lab) complain(from *net.IPConn, to netip.Addr, message []byte) {
+	l.Helper()
 	if _, err := from.WriteTo(message, &net.IPAddr{IP: to.AsSlice()}); err != nil {
 		l.Fatal(err)
 	}
@@ -104,7 +109,8 @@ func (l *lab) complaint(c *net.IPConn) (from netip.Addr, about flow) {
 
 // RFC 5508, REQ-3 to REQ-5: an error about a packet that has a mapping goes
 // where that packet's sender is, quoted as that sender knows it, whoever on the
-// way sends the error; one about a packet without a mapping goes nowhere.
+// way sends the error; one about a packet without a mapping, or with a wrong
+// checksum, goes nowhere.
 func TestICMPErrors(t *testing.T) {
 	for _, preset := range []string{"full-cone", "restricted-cone", "port-restricted", "symmetric"} {
 		for _, p := range transports {
@@ -121,24 +127,27 @@ func TestICMPErrors(t *testing.T) {
 					host string
 					conn *net.IPConn
 				}{{"s1", s1}, {"s2", s2}} {
-					l.complain(from.conn, box.WAN[0], flow{p, outside, server})
+					l.complain(from.conn, box.WAN[0], unreachable(flow{p, outside, server}))
 					sender, about := l.complaint(alice)
 					if want := (flow{p, inside, server}); sender != l.addr(from.host) || about != want {
 						t.Errorf("alice got an error from %v about %v, want one from %s about %v", sender, about, from.host, want)
 					}
 				}
 				before := l.dropped("a", UnsolicitedRule)
-				l.complain(s1, box.WAN[0], flow{p, netip.AddrPortFrom(outside.Addr(), outside.Port()^1), server})
-				l.untilDropped("a", UnsolicitedRule, before+1)
+				l.complain(s1, box.WAN[0], unreachable(flow{p, netip.AddrPortFrom(outside.Addr(), outside.Port()^1), server}))
+				damaged := unreachable(flow{p, outside, server})
+				damaged[2]++
+				l.complain(s1, box.WAN[0], damaged)
+				l.untilDropped("a", UnsolicitedRule, before+2)
 
 				// Outwards: alice about what the server sent.
-				l.complain(alice, server.Addr(), flow{p, server, inside})
+				l.complain(alice, server.Addr(), unreachable(flow{p, server, inside}))
 				sender, about := l.complaint(s1)
 				if want := (flow{p, server, outside}); sender != box.WAN[0] || about != want {
 					t.Errorf("s1 got an error from %v about %v, want one from %v about %v", sender, about, box.WAN[0], want)
 				}
 				before = l.dropped("a", UntranslatedRule)
-				l.complain(alice, server.Addr(), flow{p, server, netip.AddrPortFrom(inside.Addr(), inside.Port()^1)})
+				l.complain(alice, server.Addr(), unreachable(flow{p, server, netip.AddrPortFrom(inside.Addr(), inside.Port()^1)}))
 				l.untilDropped("a", UntranslatedRule, before+1)
 			})
 		}

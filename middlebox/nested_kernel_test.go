@@ -111,3 +111,30 @@ func TestLoadSetsTimer(t *testing.T) {
 		}
 	}
 }
+
+// A flow that was translated to an address which the box has no longer doesn't
+// get out with it, answered or not.
+func TestFormerAddress(t *testing.T) {
+	nat, _ := Preset("port-restricted")
+	for _, answered := range []bool{false, true} {
+		l := newLab(t, nat, nat)
+		alice, server := l.udp("alice"), l.udp("s1")
+		outside := l.observe(alice, server)
+		if answered {
+			l.send(server, outside, "answer")
+			l.receive(alice)
+		}
+		rs, err := Rules(Box{
+			Name: "a", Behaviour: nat, WAN: "wan", LAN: "lan", WANAddrs: []netip.Addr{netip.MustParseAddr("198.18.200.1")},
+			LANPrefix: netip.PrefixFrom(l.addr("alice"), 24).Masked(), LogGroup: group,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Load(l.space("a"), rs); err != nil {
+			t.Fatal(err)
+		}
+		l.send(alice, local(server), "from before")
+		l.untilDropped("a", UntranslatedRule, 1)
+	}
+}

@@ -77,7 +77,7 @@ func (g *generator) flows() (rules []rule) {
 	if !g.plain() {
 		return rules
 	}
-	stop := g.stop(UntranslatedRule, drop())
+	stop, foreign := g.stop(UntranslatedRule, drop()), addressNotAmong(replyDest, g.firstWAN(), g.lastWAN())
 	return append(rules,
 		rule{
 			comment: "A TCP connection keeps its external port.",
@@ -89,7 +89,8 @@ func (g *generator) flows() (rules []rule) {
 			terms:   on(TCP, direction(original), translated, notEstablished(), addMapping(TCP, outside, key, g.b.TCPTransitory)),
 		},
 		rule{comment: "No internal address gets out, as that of a packet without a connection would.", terms: append([]term{oif(g.WAN), invalid()}, stop...)},
-		rule{comment: "Nor that of a flow from before the translation.", terms: append([]term{oif(g.WAN), established(), addressNotAmong(replyDest, g.firstWAN(), g.lastWAN())}, stop...)})
+		rule{comment: "Nor that of a flow from before the translation.", terms: append([]term{oif(g.WAN), established(), foreign}, stop...)},
+		rule{comment: "Nor an external address that the box had before.", terms: append([]term{oif(g.WAN), snatted(), foreign}, stop...)})
 }
 
 // endpoints returns the type of a key of n parts, an address and a port in

@@ -40,7 +40,7 @@ var presets = []preset{
 	{"symmetric", Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent}},
 
 	// The same with ports that follow each other, so that a peer can predict the
-	// next: the "predict" case of path theory, first told of in RFC 5128 §3.4.
+	// next: the "predict" case of path theory, as in RFC 5128 §3.5.
 	{"symmetric-sequential", Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent, Ports: SequentialPorts}},
 
 	// A port-restricted cone that answers unsolicited packets itself and

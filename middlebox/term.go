@@ -110,9 +110,13 @@ func tcpFlags(any byte) term {
 	return term{"tcp flags & (fin | rst) != 0", append(flags, notEqual([]byte{0}))}
 }
 
-// ipsDstNAT is the kernel's IPS_DST_NAT.
-const ipsDstNAT = 1 << 5
+// The kernel's IPS_SRC_NAT and IPS_DST_NAT.
+const (
+	ipsSrcNAT = 1 << 4
+	ipsDstNAT = 1 << 5
+)
 
+func snatted() term { return ctMask("ct status snat", expr.CtKeySTATUS, ipsSrcNAT) }
 func dnatted() term { return ctMask("ct status dnat", expr.CtKeySTATUS, ipsDstNAT) }
 
 // Directions of a connection.
