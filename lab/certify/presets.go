@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,11 +21,11 @@ import (
 // refreshing twice that.
 const Short = 2 * time.Second
 
-// together is how many presets are measured at once. They mostly wait for
+// together is how many cells are measured at once. They mostly wait for
 // timers.
-const together = 8
+const together = 16
 
-// box and hosts of the topology in which a preset is measured. The deny lists
+// box and hosts of the topology in which a cell is measured. The deny lists
 // of presets are about a host "login".
 const (
 	boxName   = "box"
@@ -36,24 +37,46 @@ const (
 const pooled = 4
 
 // Presets measures presets, all of them if none is named, by the whole of the
-// probe: each in a small internet of its own, its UDP timer as it is and once
-// more shortened. The certificates are in the order of the names.
+// probe. The certificates are in the order of the names.
 func Presets(ctx context.Context, names ...string) ([]Certificate, error) {
+	cells, err := PresetCells(names...)
+	if err != nil {
+		return nil, err
+	}
+	return Cells(ctx, cells)
+}
+
+// PresetCells are the cells of presets, all of them if none is named.
+func PresetCells(names ...string) (cells []Cell, err error) {
 	if len(names) == 0 {
 		names = middlebox.Presets()
 	}
 	for _, name := range names {
-		if _, ok := middlebox.Preset(name); !ok {
+		b, ok := middlebox.Preset(name)
+		if !ok {
 			return nil, fmt.Errorf("certify: unknown preset %q; expected one of %v", name, middlebox.Presets())
 		}
+		c := Cell{Name: name, Behaviour: b}
+		if b.Pool != "" {
+			c.Addresses = pooled
+		}
+		cells = append(cells, c)
 	}
-	certificates := make([]Certificate, len(names))
+	return cells, nil
+}
+
+// Cells measures cells by the whole of the probe: each in a small internet of
+// its own, its timers as they are and once more shortened. The certificates are
+// in the order of the cells, without those that are refused.
+func Cells(ctx context.Context, cells []Cell) ([]Certificate, error) {
+	cells = slices.DeleteFunc(slices.Clone(cells), func(c Cell) bool { return len(c.Refused) > 0 })
+	certificates := make([]Certificate, len(cells))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(together)
-	for n, name := range names {
+	for n, c := range cells {
 		group.Go(func() (err error) {
-			if certificates[n], err = preset(ctx, name); err != nil {
-				return fmt.Errorf("certify %s: %w", name, err)
+			if certificates[n], err = measured(ctx, c); err != nil {
+				return fmt.Errorf("certify %s: %w", c.Name, err)
 			}
 			return nil
 		})
@@ -64,13 +87,12 @@ func Presets(ctx context.Context, names ...string) ([]Certificate, error) {
 	return certificates, nil
 }
 
-// preset measures one.
-func preset(ctx context.Context, name string) (c Certificate, err error) {
+// measured measures one.
+func measured(ctx context.Context, cell Cell) (c Certificate, err error) {
 	start := time.Now()
-	box := scenario.Middlebox{Preset: name}
-	if behaviour, _ := middlebox.Preset(name); behaviour.Pool != "" {
-		addresses := pooled
-		box.Addresses = &addresses
+	box := scenario.Middlebox{Overrides: scenario.Overrides{Mapping: &cell.Behaviour.Mapping}}
+	if cell.Addresses > 0 {
+		box.Addresses = &cell.Addresses
 	}
 	i, err := internet.Up(ctx, scenario.Topology{
 		Middleboxes: scenario.Named[scenario.Middlebox]{{Name: boxName, Value: box}},
@@ -80,6 +102,9 @@ func preset(ctx context.Context, name string) (c Certificate, err error) {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, i.Close()) }()
+	if err := i.Change(boxName, cell.Behaviour, cell.Name); err != nil {
+		return c, err
+	}
 	b, err := newBench(i)
 	if err != nil {
 		return c, err
@@ -111,7 +136,7 @@ func (b *bench) whole(box internet.Box) measurement {
 		}
 		udp := m.Mapping != "" // where it doesn't pass it has neither timers nor rates
 		if rate := box.Behaviour.UDPRate; rate > 0 && udp {
-			if m.UDPRate, err = probe.Rate(ctx, w, s, rate); err != nil {
+			if m.UDPRate, m.UDPRateInward, err = probe.Rate(ctx, w, s, rate); err != nil {
 				return m, err
 			}
 		}

@@ -53,10 +53,8 @@ func Differences(declared, measured Properties) []string {
 		c.equal("tcp_established_seconds", strconv.Itoa(declared.TCPEstablished), strconv.Itoa(measured.TCPEstablished))
 	}
 	c.word("tcp_idle", declared.TCPIdle, measured.TCPIdle)
-	// A quarter more or less is what bursts and a busy machine make of it.
-	if low, high := declared.UDPRate*3/4, declared.UDPRate*5/4; measured.UDPRate < low && !quick(measured) || measured.UDPRate > high {
-		c.equal("udp_rate", strconv.Itoa(declared.UDPRate), strconv.Itoa(measured.UDPRate))
-	}
+	c.rate("udp_rate", declared.UDPRate, measured.UDPRate, quick(measured))
+	c.rate("udp_rate_inward", declared.UDPRateInward, measured.UDPRateInward, quick(measured))
 	c.word("refresh", declared.Refresh, measured.Refresh)
 	c.timing(declared, measured.Timing)
 	return c.found
@@ -67,6 +65,14 @@ func (d Properties) open(protocol middlebox.Protocol) bool {
 	return !slices.Contains(d.Block, string(protocol)) && !slices.ContainsFunc(d.Allow, func(service string) bool {
 		return strings.HasPrefix(service, string(protocol)+":")
 	})
+}
+
+// rate allows a quarter more or less, which is what bursts and a busy machine
+// make of it.
+func (c *comparison) rate(property string, declared, measured int, quick bool) {
+	if low, high := declared*3/4, declared*5/4; measured < low && !quick || measured > high {
+		c.equal(property, strconv.Itoa(declared), strconv.Itoa(measured))
+	}
 }
 
 // quick says whether something comes of the quick part alone.

@@ -105,7 +105,7 @@ func (d *Properties) limits(b middlebox.Behaviour) {
 		d.TCPIdle = cut
 	}
 	if b.UDPRate > 0 && (d.UDPRate == 0 || b.UDPRate < d.UDPRate) {
-		d.UDPRate = b.UDPRate
+		d.UDPRate, d.UDPRateInward = b.UDPRate, b.UDPRate
 	}
 }
 

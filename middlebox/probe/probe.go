@@ -10,6 +10,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,23 +190,34 @@ func (p *prober) drain() error {
 // fence sends a packet each way and returns when both have arrived: what was
 // sent before on the same ways is not on its way any more.
 func (p *prober) fence(ctx context.Context) error {
-	out, err := p.paced(ctx, p.inside, p.outside.local)
-	if err != nil {
-		return fmt.Errorf("fence: %w", err)
+	for try := 1; ; try++ {
+		out, err := p.paced(ctx, p.inside, p.outside.local)
+		if err != nil {
+			return fmt.Errorf("fence: %w", err)
+		}
+		f, err := out.await(ctx, out.arrived)
+		if err != nil {
+			return fmt.Errorf("fence outward: %w", err)
+		}
+		in, err := p.paced(ctx, p.outside, f.from)
+		if err != nil {
+			return fmt.Errorf("fence: %w", err)
+		}
+		// With a short timer and on a busy machine, the mapping may have ended
+		// between the two.
+		if f, err = in.await(ctx, in.fated); err != nil || f.at == nil && try == fenceTries {
+			return fmt.Errorf("fence inward: %v: %w", f, cmp.Or(err, errFence))
+		}
+		if f.at != nil {
+			return nil
+		}
 	}
-	f, err := out.await(ctx, out.arrived)
-	if err != nil {
-		return fmt.Errorf("fence outward: %w", err)
-	}
-	in, err := p.paced(ctx, p.outside, f.from)
-	if err != nil {
-		return fmt.Errorf("fence: %w", err)
-	}
-	if _, err := in.await(ctx, in.arrived); err != nil {
-		return fmt.Errorf("fence inward: %w", err)
-	}
-	return nil
 }
+
+// fenceTries is how often a fence is sent, and errFence why it ends.
+const fenceTries = 5
+
+var errFence = fmt.Errorf("stopped %d times in a row", fenceTries)
 
 // barrier returns the fence for attempts to connect, nil if UDP is stopped.
 func (p *prober) barrier() func(context.Context) error {

@@ -40,7 +40,10 @@ type Properties struct {
 	Timing         *Timing `json:"udp_timing,omitempty"`
 
 	TCPIdle string `json:"tcp_idle,omitempty"` // what becomes of a silent TCP connection: cut or kept, with a short timer
-	UDPRate int    `json:"udp_rate,omitempty"` // packets per second that one host inside gets through, of twice as many
+	// UDPRate and UDPRateInward are packets per second that one host inside gets
+	// out and gets, of twice as many.
+	UDPRate       int `json:"udp_rate,omitempty"`
+	UDPRateInward int `json:"udp_rate_inward,omitempty"`
 }
 
 // Timing is how long a UDP mapping was usable, with timers shortened so that

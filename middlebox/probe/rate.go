@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -14,45 +15,70 @@ const (
 	overloadTime = time.Second
 )
 
-// Rate measures how many UDP packets per second of one host inside get
-// through, by sending twice a given number. It returns what arrived, or 0 if
-// all did.
-func Rate(ctx context.Context, w *Watch, s Subject, perSecond int) (int, error) {
+// A sender that was held up for longer than steady has not kept the box busy,
+// and measures again, at most rateTries times.
+const (
+	steady    = 40 * time.Millisecond
+	rateTries = 10
+)
+
+// Rate measures how many UDP packets per second of one host inside get out,
+// and how many get in to it, by sending twice a given number. It returns what
+// arrived, or 0 if all did.
+func Rate(ctx context.Context, w *Watch, s Subject, perSecond int) (outward, inward int, err error) {
 	p := begin(ctx, w, s)
-	rate := p.rate(perSecond)
-	if err := p.end(); err != nil {
-		return 0, fmt.Errorf("measure the rate of UDP: %w", err)
+	inside, outside := p.udp(p.LAN[1]), p.udp(p.WAN[1])
+	outward = p.rate(inside, outside, outside.at(), perSecond)
+	if p.err == nil {
+		p.until(time.Now().Add(p.Pace)) // until one more may pass
+		inward = p.rate(outside, inside, p.observe(inside, outside), perSecond)
 	}
-	return rate, nil
+	if err := p.end(); err != nil {
+		return 0, 0, fmt.Errorf("measure the rate of UDP: %w", err)
+	}
+	return outward, inward, nil
 }
 
-func (p *prober) rate(perSecond int) int {
-	from, to := p.udp(p.LAN[1]), p.udp(p.WAN[1])
-	var sent []*packet
-	begun := time.Now()
-	for p.err == nil && time.Since(begun) < overloadTime {
-		for due := int(time.Since(begun).Seconds() * overload * float64(perSecond)); len(sent) < due && p.err == nil; {
-			one, err := from.send(to.local)
-			p.fail(err)
-			sent = append(sent, one)
+// rate measures what gets from one socket to another that has an address.
+func (p *prober) rate(from, to *socket, address netip.AddrPort, perSecond int) int {
+	for range rateTries {
+		var sent []*packet
+		begun := time.Now()
+		last, held := begun, time.Duration(0)
+		for p.err == nil && time.Since(begun) < overloadTime {
+			for due := int(time.Since(begun).Seconds() * overload * float64(perSecond)); len(sent) < due && p.err == nil; {
+				one, err := from.send(address)
+				p.fail(err)
+				sent = append(sent, one)
+			}
+			p.until(time.Now().Add(time.Millisecond))
+			now := time.Now()
+			held, last = max(held, now.Sub(last)), now
 		}
-		p.until(time.Now().Add(time.Millisecond))
-	}
-	took := time.Since(begun)
-	if p.err == nil && p.udpPasses {
-		p.fail(p.fence(p.ctx))
-	}
-	if p.err == nil {
-		p.fail(p.drain())
-	}
-	arrived := 0
-	for _, one := range sent {
-		if p.err == nil && one.known().at == to {
-			arrived++
+		took := time.Since(begun)
+		if p.err == nil && p.udpPasses {
+			p.fail(p.fence(p.ctx))
 		}
+		if p.err == nil {
+			p.fail(p.drain())
+		}
+		if p.err != nil {
+			return 0
+		}
+		if held > steady {
+			continue
+		}
+		arrived := 0
+		for _, one := range sent {
+			if one.known().at == to {
+				arrived++
+			}
+		}
+		if arrived == len(sent) {
+			return 0
+		}
+		return int(float64(arrived) / took.Seconds())
 	}
-	if arrived == len(sent) {
-		return 0
-	}
-	return int(float64(arrived) / took.Seconds())
+	p.fail(fmt.Errorf("%d times in a row, the sender was held up for more than %v", rateTries, steady))
+	return 0
 }

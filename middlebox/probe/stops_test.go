@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -62,15 +63,15 @@ func TestRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.UDPRate, err = Rate(t.Context(), l.watch, l.subject, rate); err != nil {
+		if m.UDPRate, m.UDPRateInward, err = Rate(t.Context(), l.watch, l.subject, rate); err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range Compare(b, m) {
 			t.Errorf("limit %d: %s", limit, d)
 		}
 		b.UDPRate = rate - limit // the other one
-		if got := names(Compare(b, m)); len(got) != 1 || got[0] != "udp_rate" {
-			t.Errorf("limit %d, said to be %d: differences in %q, want udp_rate", limit, b.UDPRate, got)
+		if got := names(Compare(b, m)); !slices.Equal(got, []string{"udp_rate", "udp_rate_inward"}) {
+			t.Errorf("limit %d, said to be %d: differences in %q, want both rates", limit, b.UDPRate, got)
 		}
 	}
 }
