@@ -33,7 +33,7 @@ type Box struct {
 	contacted map[peerKey]time.Duration                          // by whom was sent to; when it ends
 	paired    map[netip.Addr]netip.Addr                          // internal address to external
 	last      map[middlebox.Protocol]map[netip.Addr]uint16       // port given last at each external address
-	tcp       map[flowKey]*connection
+	tcp       connections
 }
 
 // mappingKey is what a mapping belongs to. What the mapping doesn't depend on
@@ -94,7 +94,7 @@ func (b *Box) Reset() {
 	b.contacted = map[peerKey]time.Duration{}
 	b.paired = map[netip.Addr]netip.Addr{}
 	b.last = map[middlebox.Protocol]map[netip.Addr]uint16{middlebox.UDP: {}, middlebox.TCP: {}}
-	b.tcp = map[flowKey]*connection{}
+	b.tcp = newConnections()
 }
 
 // Handle takes a packet that comes from a side at a time, which must not be

@@ -14,47 +14,89 @@ import (
 
 // step is one packet of a sequence, by numbers that shrink towards 0.
 type step struct {
-	inward bool
+	kind   kind
+	tcp    bool
+	flags  int // which of segments
 	near   int // an endpoint inside
 	far    int // an endpoint outside
-	target int // of an inward packet, or a hairpinned one: an external endpoint seen so far
-	loop   bool
+	target int // of an inward packet, or a hairpinned one: a flow seen so far
 }
+
+// kind is where a packet goes.
+type kind int
+
+const (
+	out    kind = iota
+	in          // from anybody outside to an external endpoint
+	answer      // from whom the endpoint has sent to
+	loop        // from inside to an external endpoint
+)
+
+// segments are those that are sent, the first most often.
+var segments = []Flags{SYN, ACK, SYN | ACK, FIN | ACK, RST, ACK | psh, SYN, ACK, SYN | ACK}
 
 func (s step) String() string {
-	switch {
-	case s.inward:
-		return fmt.Sprintf("in %d to %d", s.far, s.target)
-	case s.loop:
-		return fmt.Sprintf("loop %d to %d", s.near, s.target)
+	what := "udp"
+	if s.tcp {
+		what = segments[s.flags].String()
 	}
-	return fmt.Sprintf("out %d to %d", s.near, s.far)
+	switch s.kind {
+	case in:
+		return fmt.Sprintf("%s in %d to %d", what, s.far, s.target)
+	case answer:
+		return fmt.Sprintf("%s answer %d", what, s.target)
+	case loop:
+		return fmt.Sprintf("%s loop %d to %d", what, s.near, s.target)
+	}
+	return fmt.Sprintf("%s out %d to %d", what, s.near, s.far)
 }
 
-// steps draws a sequence. Half of the packets go out, at first all.
-func steps(r *rig, hairpin bool) *rapid.Generator[[]step] {
+// steps draws a sequence.
+func steps(r *rig, b middlebox.Behaviour) *rapid.Generator[[]step] {
+	kinds := []kind{out, in, answer, out, answer}
+	if b.Hairpin {
+		kinds = append(kinds, loop)
+	}
 	one := rapid.Custom(func(t *rapid.T) step {
-		kinds := 2
-		if hairpin {
-			kinds = 3
-		}
-		kind := rapid.IntRange(0, kinds-1).Draw(t, "kind")
-		return step{
-			inward: kind == 1, loop: kind == 2,
+		s := step{
+			kind: rapid.SampledFrom(kinds).Draw(t, "kind"), tcp: rapid.Bool().Draw(t, "tcp"),
+			flags:  rapid.IntRange(0, len(segments)-1).Draw(t, "flags"),
 			near:   rapid.IntRange(0, len(r.inside)-1).Draw(t, "near"),
 			far:    rapid.IntRange(0, len(r.outside)-1).Draw(t, "far"),
 			target: rapid.IntRange(0, 5).Draw(t, "target"),
 		}
+		if s.tcp { // fewer endpoints, so that connections get further
+			s.near, s.far = s.near%2*len(insidePorts), s.far%2
+			s.tcp = s.kind != loop // see compare
+		}
+		return s
 	})
-	return rapid.SliceOfN(one, 1, 14)
+	return rapid.SliceOfN(one, 1, 20)
+}
+
+// conversation draws a sequence of one or two connections alone, which so get
+// through all their phases.
+func conversation() *rapid.Generator[[]step] {
+	one := rapid.Custom(func(t *rapid.T) step {
+		return step{
+			kind: rapid.SampledFrom([]kind{out, answer}).Draw(t, "kind"), tcp: true,
+			flags: rapid.IntRange(0, len(segments)-1).Draw(t, "flags"),
+			far:   rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1}).Draw(t, "far"),
+		}
+	})
+	return rapid.SliceOfN(one, 8, 30)
 }
 
 // errHidden ends a sequence where the kernel has chosen a port that nobody sees.
 var errHidden = errors.New("the port is hidden")
 
+// sent is a packet that left, as the outside sees it.
+type sent struct{ external, peer netip.AddrPort }
+
 // compare runs a sequence through a kernel that has one behaviour and a model
 // that has another, or the same, and returns the first difference. It fails
-// the test only if it can't be told.
+// the test only if it can't be told. TCP between hosts inside, by external
+// endpoints, is not among the steps.
 func compare(r *rig, kernel, declared middlebox.Behaviour, sequence []step) (difference error, failed error) {
 	if err := r.behave(kernel); err != nil {
 		return nil, err
@@ -63,16 +105,18 @@ func compare(r *rig, kernel, declared middlebox.Behaviour, sequence []step) (dif
 	if err != nil {
 		return nil, err
 	}
-	known := []netip.AddrPort{} // external endpoints
+	r.count.sequences++
+	known := map[middlebox.Protocol][]sent{}
 	for i, s := range sequence {
 		p, from, side := packetOf(r, declared, s, known)
-		if m := box.mapped(p.Protocol, p.To); s.loop && m != nil && m.key.inside.Addr() == p.From.Addr() {
+		if m := box.mapped(p.Protocol, p.To); s.kind == loop && m != nil && m.key.inside.Addr() == p.From.Addr() {
 			continue // a host has no need to reach itself, and the kernel loses it: see Fidelity
 		}
-		got, err := r.send(from, p.To, uint16(i))
+		got, err := r.carry(from, p, uint16(i+1))
 		if err != nil {
 			return nil, fmt.Errorf("packet %d, %v: %w", i, p, err)
 		}
+		r.count.packet(p, got)
 		want, err := box.Handle(side, p, time.Duration(i), func(c Choice) (netip.AddrPort, error) {
 			switch {
 			case got.dropped == middlebox.NoPortRule:
@@ -96,40 +140,60 @@ func compare(r *rig, kernel, declared middlebox.Behaviour, sequence []step) (dif
 		if d := unlike(got, want); d != "" {
 			return fmt.Errorf("packet %d, %v: kernel %s; model %v: %s", i, p, describe(got), want, d), nil
 		}
-		if got.arrived && !s.inward {
-			known = append(known, got.from)
+		if got.arrived && side == Inside {
+			known[p.Protocol] = append(known[p.Protocol], sent{got.from, p.To})
 		}
 	}
 	return nil, nil
 }
 
+// carry sends a packet and says what became of it.
+func (r *rig) carry(from socket, p Packet, sequence uint16) (seen, error) {
+	if p.Protocol == middlebox.TCP {
+		return r.sendSegment(p, sequence)
+	}
+	return r.send(from, p.To, sequence)
+}
+
 // packetOf makes the packet of a step.
-func packetOf(r *rig, b middlebox.Behaviour, s step, known []netip.AddrPort) (Packet, socket, Side) {
+func packetOf(r *rig, b middlebox.Behaviour, s step, all map[middlebox.Protocol][]sent) (Packet, socket, Side) {
 	p := Packet{Protocol: middlebox.UDP}
-	if !s.inward && !s.loop {
+	if s.tcp {
+		p.Protocol, p.Flags = middlebox.TCP, segments[s.flags]
+	}
+	if s.kind == out {
 		from := r.inside[s.near]
 		p.From, p.To = from.local, r.outside[s.far].local
 		return p, from, Inside
 	}
+	known := all[p.Protocol]
+	var flow sent
 	switch {
 	case len(known) > 0:
-		p.To = known[s.target%len(known)]
+		flow = known[max(0, len(known)-1-s.target)] // the latest, if 0
+		p.To = flow.external
 	case b.Translates():
 		p.To = netip.AddrPortFrom(r.config(b).WAN[0], insidePorts[s.target%len(insidePorts)])
 	default:
 		p.To = r.inside[s.target%len(r.inside)].local
 	}
-	if s.loop {
+	if s.kind == loop {
 		p.From = r.inside[s.near].local
 		return p, r.inside[s.near], Inside
 	}
-	p.From = r.outside[s.far].local
-	return p, r.outside[s.far], Outside
+	from := r.outside[s.far]
+	for _, o := range r.outside {
+		if s.kind == answer && o.local == flow.peer {
+			from = o
+		}
+	}
+	p.From = from.local
+	return p, from, Outside
 }
 
 func describe(s seen) string {
 	if s.arrived {
-		return fmt.Sprintf("brought it to %v from %v", s.at.local, s.from)
+		return fmt.Sprintf("brought it to %v from %v", s.at, s.from)
 	}
 	return "dropped it by " + s.dropped
 }
@@ -141,7 +205,7 @@ func unlike(got seen, want Fate) string {
 		return "one of them lets it through"
 	case !got.arrived && got.dropped != want.Dropped:
 		return "another rule"
-	case got.arrived && got.at.local != want.Packet.To:
+	case got.arrived && got.at != want.Packet.To:
 		return "another receiver"
 	case got.arrived && got.from != want.Packet.From:
 		return "another source"
@@ -169,25 +233,48 @@ func name(b middlebox.Behaviour) string {
 
 // agree checks that kernel and model do the same to random sequences, which
 // rapid shortens where they don't.
-func agree(t *testing.T, r *rig, b middlebox.Behaviour) {
+func agree(t *testing.T, r *rig, b middlebox.Behaviour, packets *rapid.Generator[[]step]) {
+	t.Helper()
 	pin(t)
+	r.count = counts{}
 	rapid.Check(t, func(rt *rapid.T) {
-		sequence := steps(r, b.Hairpin).Draw(rt, "packets")
+		sequence := packets.Draw(rt, "packets")
 		difference, err := compare(r, b, b, sequence)
 		if err != nil {
 			rt.Fatal(err)
 		}
 		if difference != nil {
+			r.count.differences++
 			rt.Fatal(difference)
 		}
 	})
+	t.Log(r.count)
+	total.add(r.count)
 }
 
 // The whole grid, with one external address.
 func TestKernelGrid(t *testing.T) {
 	r := newRig(t, true, 1)
 	for _, b := range grid() {
-		t.Run(name(b), func(t *testing.T) { agree(t, r, b) })
+		t.Run(name(b), func(t *testing.T) { agree(t, r, b, steps(r, b)) })
+	}
+}
+
+// Connections, from their first SYN to what follows their end, by boxes of all
+// mappings and none, that take them up in the middle or don't.
+func TestKernelConnections(t *testing.T) {
+	nat, wall := newRig(t, true, 1), newRig(t, false, 0)
+	for _, idle := range []time.Duration{0, time.Hour} {
+		for _, m := range []middlebox.Mapping{
+			middlebox.NoMapping, middlebox.MapEndpointIndependent, middlebox.MapAddressDependent, middlebox.MapAddressAndPortDependent,
+		} {
+			b := middlebox.Behaviour{Mapping: m, Filtering: middlebox.FilterAddressAndPortDependent, TCPIdle: idle}
+			on := nat
+			if m == middlebox.NoMapping {
+				on = wall
+			}
+			t.Run(fmt.Sprintf("%s idle %v", name(b), idle), func(t *testing.T) { agree(t, on, b, conversation()) })
+		}
 	}
 }
 
@@ -240,7 +327,7 @@ func TestKernelProperties(t *testing.T) {
 			if m == middlebox.NoMapping {
 				on = wall
 			}
-			t.Run(label+" "+name(b), func(t *testing.T) { agree(t, on, b) })
+			t.Run(label+" "+name(b), func(t *testing.T) { agree(t, on, b, steps(on, b)) })
 		}
 	}
 }
@@ -258,7 +345,7 @@ func TestKernelDiffers(t *testing.T) {
 			}
 			found := false
 			for seed := 0; seed < 60 && !found; seed++ {
-				difference, err := compare(r, kernel, declared, steps(r, false).Example(seed))
+				difference, err := compare(r, kernel, declared, steps(r, kernel).Example(seed))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -2,6 +2,7 @@ package model
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"testing"
 )
@@ -9,8 +10,12 @@ import (
 // TestMain bounds the property tests: so many sequences a behaviour, unless the
 // command line says otherwise (-rapid.checks).
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "20"); err != nil {
+	if err := flag.Set("rapid.checks", "40"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if total.behaviours > 0 {
+		fmt.Printf("model and kernel, %d behaviours: %v\n", total.behaviours, total.counts)
+	}
+	os.Exit(code)
 }

@@ -9,6 +9,7 @@ package model
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"gauntlet/middlebox"
 )
@@ -35,6 +36,19 @@ const (
 	ACK Flags = 1 << 4
 )
 
+func (f Flags) String() string {
+	var names []string
+	for _, one := range []struct {
+		bit  Flags
+		name string
+	}{{SYN, "SYN"}, {FIN, "FIN"}, {RST, "RST"}, {ACK, "ACK"}} {
+		if f&one.bit != 0 {
+			names = append(names, one.name)
+		}
+	}
+	return strings.Join(names, "-")
+}
+
 // Packet is what a box looks at.
 type Packet struct {
 	Protocol middlebox.Protocol
@@ -43,7 +57,11 @@ type Packet struct {
 }
 
 func (p Packet) String() string {
-	return fmt.Sprintf("%s %v > %v", p.Protocol, p.From, p.To)
+	what := string(p.Protocol)
+	if p.Protocol == middlebox.TCP {
+		what += " " + p.Flags.String()
+	}
+	return fmt.Sprintf("%s %v > %v", what, p.From, p.To)
 }
 
 // Fate is what becomes of a packet: either it leaves to a side, or a rule

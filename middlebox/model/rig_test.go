@@ -45,8 +45,10 @@ type rig struct {
 	loader  *middlebox.Loader
 	inside  []socket // two hosts, each with all insidePorts
 	outside []socket
+	raws    []raw   // of all hosts, for TCP
 	fences  []fence // from alice and anna to s1 and s2
 	gone    map[string]uint64
+	count   counts
 }
 
 // socket is a UDP socket of the kernel that never blocks.
@@ -90,9 +92,11 @@ func newRig(t testing.TB, translates bool, addresses int) *rig {
 	})
 	for _, host := range []string{"alice", "anna"} {
 		r.inside = append(r.inside, r.open(host, insidePorts)...)
+		r.raws = append(r.raws, r.raw(host, insidePorts))
 	}
 	for _, host := range []string{"s1", "s2"} {
 		r.outside = append(r.outside, r.open(host, outsidePorts)...)
+		r.raws = append(r.raws, r.raw(host, outsidePorts))
 	}
 	for _, from := range []string{"alice", "anna"} {
 		for _, to := range []string{"s1", "s2"} {
@@ -238,7 +242,7 @@ func (r *rig) flush(from, to netip.AddrPort, sequence uint16) error {
 // seen is what the kernel did with a packet.
 type seen struct {
 	arrived bool
-	at      socket
+	at      netip.AddrPort
 	from    netip.AddrPort
 	dropped string // the rule, if it didn't arrive
 }
@@ -266,7 +270,7 @@ func (r *rig) send(from socket, to netip.AddrPort, sequence uint16) (seen, error
 		if !ok || string(buf[:n]) != string(payload) || out.arrived {
 			return seen{}, fmt.Errorf("%v got %q too, expected %q once", s.local, buf[:n], payload)
 		}
-		out = seen{arrived: true, at: s, from: netip.AddrPortFrom(netip.AddrFrom4(inet.Addr), uint16(inet.Port))}
+		out = seen{arrived: true, at: s.local, from: netip.AddrPortFrom(netip.AddrFrom4(inet.Addr), uint16(inet.Port))}
 	}
 	var err error
 	if !out.arrived {
@@ -329,6 +333,13 @@ func (r *rig) drain() {
 	for _, s := range append(append([]socket{}, r.inside...), r.outside...) {
 		for {
 			if _, _, err := unix.Recvfrom(s.fd, buf[:], unix.MSG_DONTWAIT); err != nil {
+				break
+			}
+		}
+	}
+	for _, h := range r.raws {
+		for {
+			if _, _, err := h.receive(); err != nil {
 				break
 			}
 		}

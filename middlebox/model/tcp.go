@@ -3,99 +3,106 @@ package model
 import (
 	"errors"
 	"net/netip"
-	"time"
 
 	"gauntlet/middlebox"
 )
 
-// flowKey is a TCP connection as the outside sees it.
+// flowKey is a TCP connection as one side sees it.
 type flowKey struct {
-	external, peer netip.AddrPort
+	near, peer netip.AddrPort
 }
 
-// connection is a TCP connection that began inside, or, on a box that lets all
-// in, anywhere.
-type connection struct {
-	inside   netip.AddrPort
-	answered bool // a segment has come back
-	ending   bool // it was reset, or an end has said that it ends
-	ends     time.Duration
+// connections are those of a box, by their endpoint inside and by the external
+// one.
+type connections struct {
+	inside, external map[flowKey]*connection
 }
 
-func orDefault(d, def time.Duration) time.Duration {
-	if d == 0 {
-		return def
+func newConnections() connections {
+	return connections{map[flowKey]*connection{}, map[flowKey]*connection{}}
+}
+
+func (c connections) add(n *connection) {
+	c.inside[flowKey{n.inside, n.peer}] = n
+	c.external[flowKey{n.external, n.peer}] = n
+}
+
+func (c connections) forget(n *connection) {
+	delete(c.inside, flowKey{n.inside, n.peer})
+	delete(c.external, flowKey{n.external, n.peer})
+}
+
+// known returns the connection of a segment, nil if there is none, after it has
+// seen the segment. fits is false if the segment doesn't fit in.
+func (b *Box) known(of map[flowKey]*connection, k flowKey, s segment, from Side) (c *connection, fits bool) {
+	c = of[k]
+	if c == nil || c.ends <= b.now {
+		return nil, true
 	}
-	return d
+	held := c.phase == opening && s == syn && !c.replied // a SYN that is sent again prolongs nothing
+	switch c.judge(s, from) {
+	case invalid:
+		return c, false
+	case again:
+		b.tcp.forget(c)
+		return nil, true
+	case over:
+		b.tcp.forget(c)
+	case belongs:
+		if !held {
+			c.ends = b.now + b.life(c)
+		}
+	}
+	return c, true
 }
 
-// life is how long a connection is remembered after a segment (RFC 5382 §5,
-// REQ-5).
-func (b *Box) life(c *connection) time.Duration {
-	if c.ending || !c.answered {
-		return orDefault(b.behaviour.TCPTransitory, middlebox.DefaultTCPTransitory)
+// begin makes a connection of its first segment.
+func (b *Box) begin(inside, external, peer netip.AddrPort, s segment, from Side) *connection {
+	c := &connection{inside: inside, external: external, peer: peer, began: from, phase: opening, last: s, lastFrom: from}
+	c.numbers[from] = true
+	if s == ack {
+		c.phase, c.numbers[1-from] = established, true
 	}
-	established := orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
-	if b.behaviour.TCPIdle > 0 {
-		return min(established, b.behaviour.TCPIdle)
-	}
-	return established
+	c.ends = b.now + b.life(c)
+	b.tcp.add(c)
+	return c
 }
 
-func (b *Box) connection(k flowKey) *connection {
-	if c := b.tcp[k]; c != nil && c.ends > b.now {
-		return c
-	}
-	return nil
-}
-
-// opens says whether a segment may begin a connection: a SYN, or anything on a
+// opens says whether a segment may begin a connection: a SYN, or an ACK on a
 // box that takes connections up in the middle.
-func (b *Box) opens(p Packet) bool {
-	return p.Flags&(SYN|ACK|RST|FIN) == SYN || b.behaviour.TCPIdle == 0 && p.Flags&(SYN|RST|FIN) == 0
-}
+func (b *Box) opens(s segment) bool { return s == syn || s == ack && b.behaviour.TCPIdle == 0 }
 
 // segmentOut handles a TCP segment from inside to outside.
 func (b *Box) segmentOut(p Packet, choose Chooser) (Fate, error) {
-	external := p.From
-	if b.behaviour.Translates() {
-		m := b.mappings[b.key(middlebox.TCP, p.From, p.To)]
-		if m == nil || m.ends <= b.now {
-			if !b.opens(p) {
-				return b.stray(p), nil
-			}
-			if !b.allows(p) {
-				return drop(middlebox.NotAllowedRule), nil
-			}
-			var err error
-			m, err = b.mapping(middlebox.TCP, p.From, p.To, choose)
+	s := segmentOf(p.Flags)
+	c, fits := b.known(b.tcp.inside, flowKey{p.From, p.To}, s, Inside)
+	if !fits || c == nil && !b.opens(s) {
+		return b.stray(p), nil
+	}
+	if c == nil {
+		if !b.allows(p) {
+			return drop(middlebox.NotAllowedRule), nil
+		}
+		external := p.From
+		if b.behaviour.Translates() {
+			m, err := b.mapping(middlebox.TCP, p.From, p.To, choose)
 			if errors.Is(err, ErrNoPort) {
 				return drop(middlebox.NoPortRule), nil
 			}
 			if err != nil {
 				return Fate{}, err
 			}
+			external = m.external
 		}
-		external = m.external
+		c = b.begin(p.From, external, p.To, s, Inside)
 	}
-	k := flowKey{external, p.To}
-	c := b.connection(k)
-	if c == nil {
-		if !b.opens(p) {
-			return b.stray(p), nil
+	if m := b.mappings[b.key(middlebox.TCP, p.From, p.To)]; m != nil && b.behaviour.Translates() {
+		m.ends = b.now + b.transitoryLife()
+		if c.replied && s != fin && s != rst {
+			m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
 		}
-		if !b.allows(p) {
-			return drop(middlebox.NotAllowedRule), nil
-		}
-		c = &connection{inside: p.From}
-		b.tcp[k] = c
 	}
-	c.ending = c.ending || p.Flags&(RST|FIN) != 0
-	c.ends = b.now + b.life(c)
-	if m := b.mapped(middlebox.TCP, external); m != nil || b.behaviour.Translates() {
-		b.external[middlebox.TCP][external].ends = max(c.ends, b.external[middlebox.TCP][external].ends)
-	}
-	p.From = external
+	p.From = c.external
 	return Fate{Packet: p, To: Outside}, nil
 }
 
@@ -111,26 +118,36 @@ func (b *Box) stray(p Packet) Fate {
 	return Fate{Packet: p, To: Outside}
 }
 
-// segmentIn handles a TCP segment from outside.
+// segmentIn handles a TCP segment from outside. A box filters TCP
+// address-and-port-dependent, or not at all.
 func (b *Box) segmentIn(p Packet) Fate {
-	c := b.connection(flowKey{p.To, p.From})
-	if c == nil && b.behaviour.Translates() {
-		return b.toBox(p)
+	s := segmentOf(p.Flags)
+	c, fits := b.known(b.tcp.external, flowKey{p.To, p.From}, s, Outside)
+	if b.behaviour.Translates() {
+		if c == nil || !fits {
+			return b.toBox(p)
+		}
+		p.To = c.inside
+		if rule := b.stopped(p); rule != "" {
+			return drop(rule)
+		}
+		return Fate{Packet: p, To: Inside}
 	}
 	if rule := b.stopped(p); rule != "" {
 		return drop(rule)
 	}
-	if c == nil {
-		if b.filtering != middlebox.FilterEndpointIndependent {
-			return drop(middlebox.UnsolicitedRule)
+	if !fits || c == nil && !b.opens(s) {
+		if b.behaviour.TCPIdle > 0 {
+			return drop(middlebox.TCPIdleRule)
 		}
-		c = &connection{inside: p.To}
-		b.tcp[flowKey{p.To, p.From}] = c
+		c = nil
 	}
-	c.answered = true
-	c.ending = c.ending || p.Flags&(RST|FIN) != 0
-	c.ends = b.now + b.life(c)
-	p.To = c.inside
+	if c == nil && b.filtering != middlebox.FilterEndpointIndependent {
+		return drop(middlebox.UnsolicitedRule)
+	}
+	if c == nil && fits && b.opens(s) {
+		b.begin(p.To, p.To, p.From, s, Outside)
+	}
 	return Fate{Packet: p, To: Inside}
 }
 
@@ -145,16 +162,17 @@ func (b *Box) hairpinSegment(p Packet, to *mapping, choose Chooser) (Fate, error
 	if err != nil {
 		return Fate{}, err
 	}
-	out := flowKey{m.external, p.To}
-	if b.connection(out) == nil {
-		b.tcp[out] = &connection{inside: p.From}
+	s := segmentOf(p.Flags)
+	out, fits := b.known(b.tcp.external, flowKey{m.external, p.To}, s, Inside)
+	if fits && out == nil && b.opens(s) {
+		out = b.begin(p.From, m.external, p.To, s, Inside)
 	}
-	b.tcp[out].ends = b.now + b.life(b.tcp[out])
-	m.ends = max(m.ends, b.tcp[out].ends)
-	back := b.connection(flowKey{p.To, m.external})
-	if back == nil {
+	if !fits || out == nil {
+		return b.stray(p), nil
+	}
+	m.ends = max(m.ends, out.ends)
+	if back := b.tcp.external[flowKey{p.To, m.external}]; back == nil || back.ends <= b.now {
 		return drop(middlebox.UnsolicitedRule), nil
 	}
-	back.answered = true
 	return Fate{Packet: Packet{Protocol: p.Protocol, From: m.external, To: to.key.inside, Flags: p.Flags}, To: Inside}, nil
 }
