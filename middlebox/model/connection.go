@@ -54,10 +54,12 @@ func segmentOf(f Flags) segment {
 }
 
 // Lives of connections that have ended, which the behaviour has no words for:
-// those of Linux (nf_conntrack_tcp_timeout_close and _time_wait).
+// those of Linux (nf_conntrack_tcp_timeout_close, _time_wait and, for SYNs that
+// have crossed, _syn_sent2, for which there is no sysctl).
 const (
 	closedLife  = 10 * time.Second
 	waitingLife = 2 * time.Minute
+	crossedLife = 2 * time.Minute
 )
 
 // connection is a TCP connection as connection tracking sees it.
@@ -230,6 +232,8 @@ func (b *Box) life(c *connection) time.Duration {
 		return closedLife
 	case waiting:
 		return waitingLife
+	case crossed:
+		return crossedLife
 	case established:
 		return b.establishedLife()
 	}

@@ -10,8 +10,13 @@ import (
 // TestMain bounds the property tests: so many sequences a behaviour, unless the
 // command line says otherwise (-rapid.checks).
 func TestMain(m *testing.M) {
-	if err := flag.Set("rapid.checks", "40"); err != nil {
-		panic(err)
+	for name, value := range map[string]string{
+		"rapid.checks": "40", "rapid.shrinktime": "10s",
+		"rapid.nofailfile": "true", // a failure names its seed
+	} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
 	}
 	code := m.Run()
 	if total.behaviours > 0 {

@@ -17,8 +17,15 @@ import (
 	"gauntlet/topo"
 )
 
-// patience bounds the wait for a fence.
-const patience = 5 * time.Second
+// patience bounds the wait for a fence, which is sent again and again: the
+// kernel throws packets away where others flood its queues.
+const (
+	patience = 20 * time.Second
+	resend   = 250 * time.Millisecond
+)
+
+// errLost is that of a packet that no rule dropped and nobody got.
+var errLost = errors.New("a packet vanished without a rule that dropped it")
 
 // Ports of the endpoints. Hosts inside share theirs, so that they collide.
 var (
@@ -109,10 +116,20 @@ func newRig(t testing.TB, translates bool, addresses int) *rig {
 // pin keeps the test on one thread and that on one processor.
 func pin(t testing.TB) {
 	t.Helper()
+	unpin, err := stay()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unpin)
+}
+
+// stay keeps the goroutine on one thread and that on one processor, until it
+// calls what is returned, or ends.
+func stay() (leave func(), err error) {
 	runtime.LockOSThread()
 	var before, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	for i := range len(before) * 64 {
 		if before.IsSet(i) {
@@ -121,14 +138,13 @@ func pin(t testing.TB) {
 		}
 	}
 	if err := unix.SchedSetaffinity(0, &one); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() {
-		if err := unix.SchedSetaffinity(0, &before); err != nil {
-			t.Error(err)
-		}
-		runtime.UnlockOSThread()
-	})
+	return func() {
+		if unix.SchedSetaffinity(0, &before) == nil {
+			runtime.UnlockOSThread()
+		} // else the thread ends with the goroutine
+	}, nil
 }
 
 func (r *rig) addr(host string) netip.Addr {
@@ -194,22 +210,28 @@ func (f fence) pass(sequence uint16) error {
 	binary.BigEndian.PutUint16(request[6:], sequence)
 	sum := uint32(8<<8) + uint32(id) + uint32(sequence)
 	binary.BigEndian.PutUint16(request[2:], ^uint16(sum+sum>>16))
-	if _, err := f.conn.WriteTo(request, &net.IPAddr{IP: f.to.AsSlice()}); err != nil {
-		return fmt.Errorf("fence: %w", err)
-	}
-	if err := f.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return fmt.Errorf("fence: %w", err)
-	}
 	var buf [128]byte
-	for {
-		n, _, err := f.conn.ReadFrom(buf[:])
-		if err != nil {
+	for begun := time.Now(); time.Since(begun) < patience; {
+		if _, err := f.conn.WriteTo(request, &net.IPAddr{IP: f.to.AsSlice()}); err != nil {
 			return fmt.Errorf("fence: %w", err)
 		}
-		if n >= 8 && buf[0] == 0 && binary.BigEndian.Uint16(buf[4:]) == id && binary.BigEndian.Uint16(buf[6:]) == sequence {
-			return nil
+		if err := f.conn.SetReadDeadline(time.Now().Add(resend)); err != nil {
+			return fmt.Errorf("fence: %w", err)
+		}
+		for {
+			n, _, err := f.conn.ReadFrom(buf[:])
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("fence: %w", err)
+			}
+			if n >= 8 && buf[0] == 0 && binary.BigEndian.Uint16(buf[4:]) == id && binary.BigEndian.Uint16(buf[6:]) == sequence {
+				return nil
+			}
 		}
 	}
+	return fmt.Errorf("fence: no answer in %v", patience)
 }
 
 // flush passes the fences that follow a packet on its way: to or from the
@@ -299,7 +321,7 @@ func (r *rig) whoDropped() (rule string, err error) {
 		r.gone[name] = c.Packets
 	}
 	if rule == "" {
-		return "", errors.New("a packet vanished without a rule that dropped it")
+		return "", errLost
 	}
 	return rule, nil
 }
