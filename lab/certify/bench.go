@@ -61,7 +61,7 @@ func denied(i *internet.Internet) (targets []probe.Target) {
 					continue
 				}
 				n = len(targets)
-				targets = append(targets, probe.Target{Name: d.Host, Addr: h.Addrs[0]})
+				targets = append(targets, probe.Target{Name: d.Host, Addr: h.Addrs[0], Space: i.Namespace(d.Host)})
 			}
 			if d.Port != 0 && !slices.Contains(targets[n].Ports, d.Port) {
 				targets[n].Ports = append(targets[n].Ports, d.Port)

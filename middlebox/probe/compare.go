@@ -24,6 +24,9 @@ func Differences(declared, measured Properties) []string {
 	c.list("block", declared.Block, measured.Block)
 	c.list("deny", deniable(declared), measured.Deny)
 	c.list("allow", declared.Allow, measured.Allow)
+	if len(c.found) == 0 { // else it is about other protocols
+		c.list("block_inbound", declared.BlockInbound, measured.BlockInbound)
+	}
 
 	c.must = declared.open(middlebox.UDP)
 	c.word("mapping", declared.Mapping, measured.Mapping)
@@ -44,13 +47,23 @@ func Differences(declared, measured Properties) []string {
 	c.truth("filtering_per_endpoint", declared.PerEndpoint, measured.PerEndpoint)
 	c.truth("icmp_errors", declared.ICMPErrors, measured.ICMPErrors)
 	c.word("tcp_mapping", declared.TCPMapping, measured.TCPMapping)
+	c.word("tcp_ports", declared.TCPPorts, measured.TCPPorts)
 	c.word("tcp_unsolicited", declared.TCPUnsolicited, measured.TCPUnsolicited)
 	c.word("pool", declared.Pool, measured.Pool)
+	if measured.DenyInbound != nil {
+		c.list("deny_inbound", declared.DenyInbound, measured.DenyInbound)
+	}
+	if measured.PortBlock != 0 {
+		c.equal("port_block", strconv.Itoa(declared.PortBlock), strconv.Itoa(measured.PortBlock))
+	}
 	if measured.UDPTimeout != 0 && declared.UDPTimeout != 0 {
 		c.equal("udp_timeout_seconds", strconv.Itoa(declared.UDPTimeout), strconv.Itoa(measured.UDPTimeout))
 	}
 	if measured.TCPEstablished != 0 && declared.TCPEstablished != 0 {
 		c.equal("tcp_established_seconds", strconv.Itoa(declared.TCPEstablished), strconv.Itoa(measured.TCPEstablished))
+	}
+	if measured.TCPTransitory != 0 && declared.TCPTransitory != 0 {
+		c.equal("tcp_transitory_seconds", strconv.Itoa(declared.TCPTransitory), strconv.Itoa(measured.TCPTransitory))
 	}
 	c.word("tcp_idle", declared.TCPIdle, measured.TCPIdle)
 	c.rate("udp_rate", declared.UDPRate, measured.UDPRate, quick(measured))

@@ -33,6 +33,7 @@ func Declared(chain ...middlebox.Behaviour) Properties {
 		}
 	}
 	d.stopped(chain)
+	d.inbound(chain)
 	d.TCPMapping = d.Mapping
 	d.arrivals(chain)
 	d.translation(chain)
@@ -67,6 +68,29 @@ func (d *Properties) stopped(chain []middlebox.Behaviour) {
 	slices.Sort(d.Block)
 	slices.Sort(d.Allow)
 	d.Allow = slices.Compact(d.Allow)
+}
+
+// inbound fills in what of the protocols that don't pass outward doesn't get in
+// either, and whose packets don't although they were asked for. A deny rule
+// about a port is not seen there.
+func (d *Properties) inbound(chain []middlebox.Behaviour) {
+	for _, protocol := range []middlebox.Protocol{middlebox.TCP, middlebox.UDP} {
+		if !passes(chain, middlebox.Service{Protocol: protocol}) && slices.ContainsFunc(chain, func(b middlebox.Behaviour) bool {
+			return filters(b) || slices.Contains(b.Block, protocol)
+		}) {
+			d.BlockInbound = append(d.BlockInbound, string(protocol))
+		}
+	}
+	if d.open(middlebox.UDP) {
+		for _, b := range chain {
+			for _, r := range b.Deny {
+				if r.Protocol != middlebox.TCP && r.Port == 0 && !slices.Contains(d.DenyInbound, r.Host) {
+					d.DenyInbound = append(d.DenyInbound, r.Host)
+				}
+			}
+		}
+	}
+	slices.Sort(d.DenyInbound)
 }
 
 // passes says whether a service gets through all boxes, every port of its
@@ -117,6 +141,13 @@ func (d *Properties) lifetime(b middlebox.Behaviour) {
 	}
 	if seconds := int(timeout / time.Second); d.UDPTimeout == 0 || seconds < d.UDPTimeout {
 		d.UDPTimeout = seconds
+	}
+	transitory := b.TCPTransitory
+	if transitory == 0 {
+		transitory = middlebox.DefaultTCPTransitory
+	}
+	if seconds := int(transitory / time.Second); d.TCPTransitory == 0 || seconds < d.TCPTransitory {
+		d.TCPTransitory = seconds
 	}
 	established := b.TCPEstablished
 	if established == 0 {
@@ -172,10 +203,17 @@ func (d *Properties) translation(chain []middlebox.Behaviour) {
 	case 1:
 		d.Ports = ways[0]
 	}
+	d.TCPPorts = d.Ports
 	if len(chain) > 1 {
 		return
 	}
 	b := chain[0]
+	if portsOr(b) == middlebox.BlockPorts {
+		d.PortBlock = b.PortBlock
+		if d.PortBlock == 0 {
+			d.PortBlock = middlebox.DefaultPortBlock
+		}
+	}
 	d.Hairpin = yes(b.Hairpin)
 	if b.Hairpin {
 		d.HairpinSource = external

@@ -20,6 +20,9 @@ func Full(ctx context.Context, w *Watch, s Subject) (Properties, error) {
 	}
 	if m.TCPFiltering != "" {
 		m.TCPMapping = p.tcpMapping()
+		if m.TCPMapping != mappingNone {
+			m.TCPPorts = p.tcpPorts()
+		}
 		m.TCPUnsolicited = p.tcpUnsolicited()
 	}
 	if err := p.end(); err != nil {
@@ -40,6 +43,7 @@ func (p *prober) full(m *Properties) {
 		m.PerEndpoint = yes(p.perEndpoint())
 	}
 	m.ICMPErrors = yes(p.icmpErrors())
+	m.DenyInbound = p.deniedInbound()
 }
 
 // collision has two hosts inside use the same port to the same server. Each
@@ -137,4 +141,39 @@ func (p *prober) tcpUnsolicited() string {
 		return ""
 	}
 	return treatment(a.dropped, a.refused)
+}
+
+// tcpPorts is ports for TCP, by connections to one server.
+func (p *prober) tcpPorts() string {
+	l := p.listen(p.WAN[0], 0)
+	if p.err != nil {
+		return ""
+	}
+	defer l.close()
+	first := p.watch.ports(paritySamples)
+	var inside, outside []uint16
+	look := func(n int) middlebox.Ports {
+		for i := len(inside); i < n && p.err == nil; i++ {
+			port := first + uint16(i)
+			d, a := p.connect(p.LAN[0], port, l.local)
+			if p.err != nil {
+				break
+			}
+			if !a.connected {
+				p.fail(fmt.Errorf("from %v port %d to %v: %v; expected a connection", p.LAN[0].Addr, port, l.local, a))
+			} else {
+				inside, outside = append(inside, port), append(outside, (<-l.seen).Port())
+			}
+			p.fail(d.close())
+		}
+		if p.err != nil {
+			return ""
+		}
+		return portsOf(inside, outside)
+	}
+	found := look(samples)
+	if found == middlebox.ParityPorts {
+		found = look(paritySamples)
+	}
+	return string(found)
 }

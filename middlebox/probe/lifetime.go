@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,10 +40,50 @@ func Lifetimes(ctx context.Context, w *Watch, s Subject, box *ns.Handle, m *Prop
 			}
 		}
 	}
+	if m.TCPFiltering != "" && p.err == nil {
+		m.TCPTransitory = p.transitory(box)
+	}
 	if err := p.end(); err != nil {
 		return fmt.Errorf("read lifetime of flows: %w", err)
 	}
 	return nil
+}
+
+// transitory has a SYN arrive where nobody answers, and returns how long its
+// connection is going to live.
+func (p *prober) transitory(box *ns.Handle) int {
+	silent := netip.AddrPortFrom(p.WAN[0].Addr, p.watch.ports(1))
+	var fd int
+	err := p.WAN[0].Space.Do(func() (err error) {
+		if fd, err = tcpSocket(silent); err != nil {
+			return err
+		}
+		nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}} // of what comes is let to it
+		err = errors.Join(
+			unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]}),
+			unix.Listen(fd, 1))
+		if err != nil {
+			err = errors.Join(err, unix.Close(fd))
+		}
+		return err
+	})
+	if err != nil {
+		p.fail(fmt.Errorf("listen without answering at %v: %w", silent, err))
+		return 0
+	}
+	defer func() { p.fail(unix.Close(fd)) }()
+	from := netip.AddrPortFrom(p.LAN[0].Addr, p.watch.ports(1))
+	d, err := dial(p.LAN[0], from, silent)
+	if err != nil {
+		p.fail(fmt.Errorf("connect from %v to %v: %w", from, silent, err))
+		return 0
+	}
+	if p.udpPasses {
+		p.fail(p.fence(p.ctx))
+	}
+	seconds := p.remaining(box, unix.IPPROTO_TCP, from)
+	p.fail(d.close())
+	return seconds
 }
 
 // remaining returns from how many seconds a flow's timer has begun to count

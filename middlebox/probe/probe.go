@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"gauntlet/middlebox"
+	"gauntlet/topo/ns"
 )
 
 // Subject is what is measured, and from where. Nobody else may send through
@@ -47,7 +48,8 @@ type Subject struct {
 type Target struct {
 	Name  string
 	Addr  netip.Addr
-	Ports []uint16 // to be tried besides others
+	Ports []uint16   // to be tried besides others
+	Space *ns.Handle // of the host, if it can be measured from there too; else nil
 }
 
 // prober is one measurement. The first error ends it: all methods then do

@@ -20,6 +20,10 @@ type Properties struct {
 	Deny         []string `json:"deny,omitempty"`
 	Allow        []string `json:"allow,omitempty"`
 
+	// BlockInbound are the protocols that pass outward on no port or on some
+	// alone, and of which nothing gets in uninvited either.
+	BlockInbound []string `json:"block_inbound,omitempty"`
+
 	// What follows is of the full measurement only.
 
 	HairpinSource  string `json:"hairpin_source,omitempty"` // external, internal, or other
@@ -27,15 +31,26 @@ type Properties struct {
 	PerEndpoint    *bool  `json:"filtering_per_endpoint,omitempty"`
 	ICMPErrors     *bool  `json:"icmp_errors,omitempty"` // an ICMP error for a live mapping reaches the endpoint (RFC 5508, REQ-3)
 	TCPMapping     string `json:"tcp_mapping,omitempty"`
+	TCPPorts       string `json:"tcp_ports,omitempty"`
 	TCPUnsolicited string `json:"tcp_unsolicited,omitempty"`
 	Pool           string `json:"pool,omitempty"`
 
-	// UDPTimeout and TCPEstablished are in seconds. They are what the kernel's
+	// DenyInbound are the hosts that can send nothing to an endpoint inside that
+	// has sent to them, or tried to.
+	DenyInbound []string `json:"deny_inbound,omitempty"`
+
+	// PortBlock is how many external ports one internal address gets, which
+	// follow each other; of a box that gives ports by block.
+	PortBlock int `json:"port_block,omitempty"`
+
+	// UDPTimeout, TCPEstablished and TCPTransitory, that of a connection whose
+	// SYN has no answer, are in seconds. They are what the kernel's
 	// timer of a flow says right after a packet, since nobody waits for five
 	// minutes; that such a timer ends a UDP mapping is measured by packets,
 	// with a short one: Timing.
 	UDPTimeout     int     `json:"udp_timeout_seconds,omitempty"`
 	TCPEstablished int     `json:"tcp_established_seconds,omitempty"`
+	TCPTransitory  int     `json:"tcp_transitory_seconds,omitempty"`
 	Refresh        string  `json:"refresh,omitempty"`
 	Timing         *Timing `json:"udp_timing,omitempty"`
 

@@ -38,6 +38,7 @@ func (p *prober) quick() (m Properties) {
 	}
 	tcpPasses := p.tcp(&m)
 	p.stopped(&m, tcpPasses)
+	m.BlockInbound = p.inbound(tcpPasses)
 	m.Deny = p.denied(tcpPasses)
 	return m
 }

@@ -15,10 +15,12 @@ const (
 	overloadTime = time.Second
 )
 
-// A sender that was held up for longer than steady has not kept the box busy,
-// and measures again, at most rateTries times.
+// While a sender is held up, the box lets nothing through, and what it lets
+// through at once after that is worth no more than savings (see the rules of
+// udp_rate in package middlebox): the rest of that time doesn't count. Where
+// that is half of all or more, it measures again, at most rateTries times.
 const (
-	steady    = 40 * time.Millisecond
+	savings   = 100 * time.Millisecond
 	rateTries = 10
 )
 
@@ -53,7 +55,7 @@ func (p *prober) rate(from, to *socket, address netip.AddrPort, perSecond int) i
 			}
 			p.until(time.Now().Add(time.Millisecond))
 			now := time.Now()
-			held, last = max(held, now.Sub(last)), now
+			held, last = held+max(0, now.Sub(last)-savings), now
 		}
 		took := time.Since(begun)
 		if p.err == nil && p.udpPasses {
@@ -65,7 +67,7 @@ func (p *prober) rate(from, to *socket, address netip.AddrPort, perSecond int) i
 		if p.err != nil {
 			return 0
 		}
-		if held > steady {
+		if held > took/2 {
 			continue
 		}
 		arrived := 0
@@ -77,8 +79,8 @@ func (p *prober) rate(from, to *socket, address netip.AddrPort, perSecond int) i
 		if arrived == len(sent) {
 			return 0
 		}
-		return int(float64(arrived) / took.Seconds())
+		return int(float64(arrived) / (took - held).Seconds())
 	}
-	p.fail(fmt.Errorf("%d times in a row, the sender was held up for more than %v", rateTries, steady))
+	p.fail(fmt.Errorf("%d times in a row, the sender was held up for half of %v", rateTries, overloadTime))
 	return 0
 }
