@@ -76,6 +76,7 @@ type connection struct {
 	replied bool    // whoever was called has sent something
 	numbers [2]bool // of each side, whether a segment of its own has counted
 	fins    bool    // it ended by a FIN
+	closing bool    // an end has said that it ends, or reset it
 
 	// What the last segment was that counted, or that was let through without
 	// counting: the ends may know better.

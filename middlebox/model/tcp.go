@@ -96,14 +96,27 @@ func (b *Box) segmentOut(p Packet, choose Chooser) (Fate, error) {
 		}
 		c = b.begin(p.From, external, p.To, s, Inside)
 	}
-	if m := b.mappings[b.key(middlebox.TCP, p.From, p.To)]; m != nil && b.behaviour.Translates() {
-		m.ends = b.now + b.transitoryLife()
-		if c.replied && s != fin && s != rst {
-			m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
-		}
-	}
+	b.keep(c, s, true)
 	p.From = c.external
 	return Fate{Packet: p, To: Outside}, nil
+}
+
+// keep has a segment keep the mapping of its connection: as long as an
+// established connection lives, if it is sent outward in one; once the
+// connection is closing, as long as that may take; and a connection in the making
+// prolongs nothing.
+func (b *Box) keep(c *connection, s segment, outward bool) {
+	c.closing = c.closing || s == fin || s == rst
+	m := b.mappings[b.key(middlebox.TCP, c.inside, c.peer)]
+	switch {
+	case m == nil:
+	case c.closing:
+		m.ends = b.now + b.transitoryLife()
+	case c.replied && outward:
+		m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
+	case outward && m.ends <= b.now:
+		m.ends = b.now + b.transitoryLife()
+	}
 }
 
 // stray is a segment from inside that belongs to no connection and begins
@@ -131,6 +144,7 @@ func (b *Box) segmentIn(p Packet) Fate {
 		if rule := b.stopped(p); rule != "" {
 			return drop(rule)
 		}
+		b.keep(c, s, false)
 		return Fate{Packet: p, To: Inside}
 	}
 	if rule := b.stopped(p); rule != "" {
