@@ -13,6 +13,7 @@ import (
 
 	"gauntlet/lab/attach"
 	"gauntlet/lab/internet"
+	"gauntlet/lab/judge"
 	"gauntlet/lab/report"
 	"gauntlet/lab/run"
 	"gauntlet/lab/sandbox"
@@ -21,8 +22,8 @@ import (
 )
 
 type runFlags struct {
+	outputFlags
 	output   string
-	format   string
 	only     string
 	parallel int
 	repeat   int
@@ -43,7 +44,7 @@ scenario, 3 inconclusive only.`,
 	}
 	flags := c.Flags()
 	flags.StringVarP(&f.output, "output", "o", "", "report folder: results.json and the evidence of every scenario")
-	flags.StringVar(&f.format, "format", "table", "what stdout gets: table, json or junit")
+	f.add(flags)
 	flags.StringVar(&f.only, "only", "", "only scenarios whose ID, name, claim or step contains one of these, comma-separated")
 	flags.IntVar(&f.parallel, "parallel", 2*runtime.NumCPU(), "labs at once")
 	flags.IntVar(&f.repeat, "repeat", 1, "run everything N times; a check that passes sometimes fails as a flake")
@@ -94,9 +95,10 @@ func (f *runFlags) run(ctx context.Context, files []string) error {
 
 // scenarios reads what is to run and says everything that is wrong with it.
 func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
 	switch {
-	case f.format != "table" && f.format != "json" && f.format != "junit":
-		return nil, fmt.Errorf("--format %s: expected table, json or junit", f.format)
 	case f.backend != backendProcess && f.backend != backendDocker:
 		return nil, fmt.Errorf("--backend %s: expected process or docker", f.backend)
 	case f.parallel < 1:
@@ -165,13 +167,11 @@ func prepareFolder(dir string) error {
 	if err != nil {
 		return fmt.Errorf("report folder: %w", err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, resultsFile)); len(entries) > 0 && errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, judge.ResultsFile)); len(entries) > 0 && errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("report folder %s is not empty and holds no earlier report; expected a new folder", dir)
 	}
 	return nil
 }
-
-const resultsFile = "results.json"
 
 func (f *runFlags) inside(ctx context.Context, dir string, scenarios []*scenario.Scenario) error {
 	p := newProgress(os.Stderr, scenarios, f.repeat)
@@ -205,18 +205,7 @@ func (f *runFlags) inside(ctx context.Context, dir string, scenarios []*scenario
 			return status(report.ExitBadUsage, err)
 		}
 	}
-	switch f.format {
-	case "json":
-		err = results.WriteJSON(os.Stdout)
-	case "junit":
-		err = results.WriteJUnit(os.Stdout)
-	default:
-		results.WriteTable(os.Stdout, isTerminal(os.Stdout))
-	}
-	if err != nil {
-		return status(report.ExitBadUsage, fmt.Errorf("write the results: %w", err))
-	}
-	return status(report.ExitStatus(results.Checks), nil)
+	return f.write(os.Stdout, results)
 }
 
 // writeResults puts results.json in its place at once.
@@ -228,7 +217,7 @@ func writeResults(dir string, r report.Results) error {
 	defer os.Remove(temporary.Name())
 	err = errors.Join(r.WriteJSON(temporary), temporary.Chmod(0o644), temporary.Close())
 	if err == nil {
-		err = os.Rename(temporary.Name(), filepath.Join(dir, resultsFile))
+		err = os.Rename(temporary.Name(), filepath.Join(dir, judge.ResultsFile))
 	}
 	if err != nil {
 		return fmt.Errorf("write the results: %w", err)

@@ -17,6 +17,9 @@ import (
 type Results struct {
 	Run    Run     `json:"run"`
 	Checks []Check `json:"checks"`
+	// Controls are the negative controls. One that fails makes every pass of
+	// the run inconclusive.
+	Controls []Control `json:"controls"`
 }
 
 // Run says how the checks came about.

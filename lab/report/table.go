@@ -58,6 +58,9 @@ func (r Results) WriteTable(w io.Writer, colour bool) {
 			}
 		}
 	}
+	for _, line := range describeControls(r.Controls) {
+		fmt.Fprintln(w, line)
+	}
 	n := Count(r.Checks)
 	fmt.Fprintf(w, "%d checks in %.1f s: %d pass, %d fail, %d inconclusive, %d not offered\n",
 		len(r.Checks), r.Run.Seconds, n[verdict.Pass], n[verdict.Fail], n[verdict.Inconclusive], n[verdict.NotOffered])

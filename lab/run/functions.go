@@ -29,13 +29,13 @@ func (r *single) login(ctx context.Context, st *scenario.Step, d *driven) error 
 	payload := r.payload(0)
 	var result control.LoginResult
 	err := r.window(ctx, d, evidence.Exchange{Payload: int64(len(payload))}, limitOf(st), func(ctx context.Context) error {
-		return r.nodes.call(ctx, d.caller, control.MethodLogin, control.LoginParams{
-			User: d.caller, Password: r.nodes.account(d.caller).Password, Payload: payload,
+		return r.nodes.call(ctx, d.Caller, control.MethodLogin, control.LoginParams{
+			User: d.Caller, Password: r.nodes.account(d.Caller).Password, Payload: payload,
 		}, &result)
 	})
-	d.claim.Claimed = claimed(result.Path)
-	if err == nil && d.claim.NodeError == "" && st.Expect.Middlebox != nil {
-		d.problem = unlike(st.Expect.Middlebox, result.Middlebox)
+	d.record.Claimed = claimed(result.Path)
+	if err == nil && d.record.NodeError == "" && st.Expect.Middlebox != nil {
+		d.record.Problem = unlike(st.Expect.Middlebox, result.Middlebox)
 	}
 	return err
 }
@@ -69,18 +69,18 @@ func (r *single) pair(ctx context.Context, st *scenario.Step, d *driven) error {
 		size = st.Exchange.Payload
 	}
 	if st.Conference != nil {
-		d.claim.NotOffered = true // the lab itself can't drive one yet
+		d.record.NotOffered = true // the lab itself can't drive one yet
 		return nil
 	}
-	if !r.offered(d, d.check.Function) {
+	if !r.offered(d, d.Check.Function) {
 		return nil
 	}
 	payload := r.payload(size)
 	var result control.PeerResult
 	err := r.window(ctx, d, evidence.Exchange{Payload: int64(len(payload))}, limitOf(st), func(ctx context.Context) error {
-		return r.nodes.call(ctx, d.caller, d.check.Function, control.PeerParams{Callee: d.callee, Payload: payload}, &result)
+		return r.nodes.call(ctx, d.Caller, d.Check.Function, control.PeerParams{Callee: d.Callee, Payload: payload}, &result)
 	})
-	d.claim.Claimed = claimed(result.Path)
+	d.record.Claimed = claimed(result.Path)
 	return err
 }
 
@@ -89,7 +89,7 @@ func (r *single) pair(ctx context.Context, st *scenario.Step, d *driven) error {
 // request.
 func (r *single) call(ctx context.Context, st *scenario.Step, signalling, media *driven) error {
 	if !r.offered(signalling, control.MethodCall) || !r.offered(media, control.MethodCall) {
-		media.claim.NotOffered = true
+		media.record.NotOffered = true
 		return nil
 	}
 	length := st.Call.For
@@ -98,20 +98,20 @@ func (r *single) call(ctx context.Context, st *scenario.Step, signalling, media 
 	}
 	payload := r.payload(0)
 	load := evidence.Exchange{
-		ID: media.check.ID, Function: media.check.Function, Caller: media.caller, Callee: media.callee,
+		ID: media.Check.ID, Function: media.Check.Function, Caller: media.Caller, Callee: media.Callee,
 		Payload: int64(length.Seconds() * loadBytesPerSecond * loadShare), BothWays: true,
 	}
 
 	var result control.CallResult
 	err := r.window(ctx, signalling, evidence.Exchange{Payload: int64(len(payload))}, limitOf(st), func(ctx context.Context) error {
-		return r.nodes.call(ctx, media.caller, control.MethodCall, control.PeerParams{Callee: media.callee, Payload: payload}, &result)
+		return r.nodes.call(ctx, media.Caller, control.MethodCall, control.PeerParams{Callee: media.Callee, Payload: payload}, &result)
 	})
-	signalling.claim.Claimed = claimed(result.Signalling)
+	signalling.record.Claimed = claimed(result.Signalling)
 	request := r.exchanges[len(r.exchanges)-1]
 	load.Since, load.From, load.To = request.Since, request.From, request.To
-	if err != nil || signalling.claim.NodeError != "" || signalling.claim.NotOffered {
+	if err != nil || signalling.record.NodeError != "" || signalling.record.NotOffered {
 		// No media was started; the same window shows whether any flowed.
-		media.claim.NodeError, media.claim.NotOffered, media.problem = signalling.claim.NodeError, signalling.claim.NotOffered, signalling.problem
+		media.record.NodeError, media.record.NotOffered, media.record.Problem = signalling.record.NodeError, signalling.record.NotOffered, signalling.record.Problem
 		return errors.Join(err, r.keep(ctx, media, load))
 	}
 
@@ -120,17 +120,17 @@ func (r *single) call(ctx context.Context, st *scenario.Step, signalling, media 
 		return err
 	}
 	load.To = time.Now()
-	media.check.Seconds = load.To.Sub(load.From).Seconds()
+	media.record.Seconds = load.To.Sub(load.From).Seconds()
 	if err := r.keep(ctx, media, load); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, defaultLimit, fmt.Errorf("no answer from %s to hangup within %v", media.caller, defaultLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, defaultLimit, fmt.Errorf("no answer from %s to hangup within %v", media.Caller, defaultLimit))
 	defer cancel()
 	var end control.HangupResult
-	err = r.nodes.call(ctx, media.caller, control.MethodHangup, control.HangupParams{Call: result.Call}, &end)
-	media.claim.Claimed = claimed(result.Media)
+	err = r.nodes.call(ctx, media.Caller, control.MethodHangup, control.HangupParams{Call: result.Call}, &end)
+	media.record.Claimed = claimed(result.Media)
 	if end.Media != nil {
-		media.claim.Claimed = claimed(end.Media)
+		media.record.Claimed = claimed(end.Media)
 	}
 	return r.outcome(media, err)
 }

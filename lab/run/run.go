@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gauntlet/lab/internet"
+	"gauntlet/lab/judge"
 	"gauntlet/lab/report"
 	"gauntlet/lab/scenario"
-	"gauntlet/lab/verdict"
 )
 
 // Options of a run.
@@ -59,9 +59,15 @@ type Event struct {
 // could not be done; whatever goes wrong within a scenario is the verdict of
 // its checks.
 func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (report.Results, error) {
+	for _, s := range scenarios {
+		if s.ID == judge.ControlFolder {
+			return report.Results{}, fmt.Errorf("scenario %s: the name is that of the lab's own control", s.ID)
+		}
+	}
 	started := time.Now()
 	repeat := max(o.Repeat, 1)
-	checks := make([][][]report.Check, len(scenarios)) // by scenario, repetition, check
+	judged := make([][]judge.Judged, len(scenarios)) // by scenario and repetition
+	var cut report.Control
 
 	var watch sync.Mutex
 	tell := func(e Event) {
@@ -73,21 +79,23 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 	}
 	places := make(chan struct{}, max(o.Parallel, 1))
 	var all sync.WaitGroup
+	all.Go(func() {
+		places <- struct{}{}
+		defer func() { <-places }()
+		cut = controlOnce(ctx, o)
+	})
 	for i, s := range scenarios {
-		checks[i] = make([][]report.Check, repeat)
+		judged[i] = make([]judge.Judged, repeat)
 		for n := range repeat {
 			all.Go(func() {
 				places <- struct{}{}
 				defer func() { <-places }()
 				one := &single{
-					Scenario: s, options: o, tell: tell, name: s.ID,
+					Scenario: s, options: o, tell: tell, name: judge.Folder(s.ID, n, repeat),
 					random: newRandom(o.Seed, i, n),
 				}
-				if repeat > 1 {
-					one.name = fmt.Sprintf("%s.%d", s.ID, n+1)
-				}
-				checks[i][n] = one.run(ctx)
-				tell(Event{Scenario: one.name, Stage: "done", Checks: checks[i][n]})
+				judged[i][n] = one.run(ctx)
+				tell(Event{Scenario: one.name, Stage: "done", Checks: judged[i][n].Checks})
 			})
 		}
 	}
@@ -96,21 +104,19 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 		return report.Results{}, fmt.Errorf("run: %w", context.Cause(ctx))
 	}
 
-	r := report.Results{Run: report.Run{
+	about := judge.Run{
 		Version: o.Version, Started: started.UTC(), Seconds: time.Since(started).Seconds(),
 		Seed: o.Seed, Repeat: repeat, Kernel: kernel(),
-	}}
-	for i := range scenarios {
-		for c := range checks[i][0] {
-			var repetitions []report.Check
-			for n := range repeat {
-				repetitions = append(repetitions, checks[i][n][c])
-			}
-			r.Checks = append(r.Checks, report.Merge(repetitions))
+	}
+	for _, s := range scenarios {
+		about.Scenarios = append(about.Scenarios, s.ID)
+	}
+	if o.Report != "" {
+		if err := judge.WriteRun(o.Report, about); err != nil {
+			return report.Results{}, fmt.Errorf("run: %w", err)
 		}
 	}
-	r.Run.Verdicts = report.Count(r.Checks)
-	return r, nil
+	return judge.Results(about, judged, []report.Control{cut}), nil
 }
 
 // newRandom is the source of randomness of one repetition of one scenario.
@@ -146,10 +152,4 @@ func kernel() string {
 		return ""
 	}
 	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
-}
-
-// failed makes checks of a scenario that could not be driven that far.
-func failed(c report.Check, format string, args ...any) report.Check {
-	c.Verdict, c.Reason = verdict.Fail, fmt.Sprintf(format, args...)
-	return c
 }

@@ -58,7 +58,7 @@ func TestNothingDriven(t *testing.T) {
 	cancel(errors.New("out of time"))
 	one := &single{Scenario: parse(t, "x"), name: "x", tell: func(Event) {}, options: Options{Work: t.TempDir()}}
 	var ids []string
-	for _, c := range one.run(ctx) {
+	for _, c := range one.run(ctx).Checks {
 		ids = append(ids, c.ID)
 		if c.Verdict != "inconclusive" || !strings.Contains(c.Reason, "the lab does not stand: ") {
 			t.Errorf("%s: %s: %s", c.ID, c.Verdict, c.Reason)

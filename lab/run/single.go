@@ -2,21 +2,20 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"gauntlet/lab/capture"
 	"gauntlet/lab/certify"
 	"gauntlet/lab/evidence"
 	"gauntlet/lab/internet"
-	"gauntlet/lab/report"
+	"gauntlet/lab/judge"
 	"gauntlet/lab/scenario"
-	"gauntlet/lab/verdict"
 )
 
 // Time limits of the lab itself. What it drives has the limits of its scenario.
@@ -28,9 +27,6 @@ const (
 	defaultLimit = 10 * time.Second
 	defaultCall  = 2 * time.Second
 )
-
-// certificatesFile is where the measurements of the boxes are kept.
-const certificatesFile = "certificates.json"
 
 // single is one run of one scenario.
 type single struct {
@@ -46,41 +42,31 @@ type single struct {
 	nodes        *nodes
 	exchanges    []evidence.Exchange
 	planned      [][]*driven // by step
+	canaries     []judge.Canary
+	// drive stands in for nodes that are started and driven, nil for those.
+	drive func(ctx context.Context, dir string) error
+	// stood says that the lab stood, so that drive could begin.
+	stood bool
 	// unsure says why everything in this run is inconclusive.
 	unsure []string
 }
 
-// notDriven stands in place of an exchange's index.
-const notDriven = -1
-
-// driven is a check before it is judged.
+// driven is a check that is being driven.
 type driven struct {
-	check          report.Check
-	caller, callee string        // hosts
-	exchange       int           // index of its exchange, or notDriven
-	claim          verdict.Check // what the node says; the wire's side comes with the judging
-	problem        string        // a failure that the wire knows nothing of
+	judge.Planned
+	record judge.DrivenCheck
 }
 
-// run drives the scenario and returns its checks, always the same number of
-// them, whatever happens.
-func (r *single) run(ctx context.Context) []report.Check {
-	seen := map[string]int{}
-	for i := range r.Steps {
-		checks := r.plan(&r.Steps[i])
-		for _, d := range checks { // a step that comes again is the second, third, …
-			if seen[d.check.ID]++; seen[d.check.ID] > 1 {
-				d.check.ID = fmt.Sprintf("%s.%d", d.check.ID, seen[d.check.ID])
-			}
-		}
-		r.planned = append(r.planned, checks)
-	}
+// run drives the scenario, has what it recorded judged, and returns its checks,
+// always the same number of them, whatever happens.
+func (r *single) run(ctx context.Context) judge.Judged {
+	r.plan()
 	dir, err := r.evidenceDir()
 	if err == nil {
 		err = r.record(ctx, dir)
 	}
 	r.tell(Event{Scenario: r.name, Stage: "judge"})
-	checks := r.judge(dir, err)
+	judged := r.judge(dir, err)
 	if r.options.Hold != nil && r.internet != nil && ctx.Err() == nil {
 		r.options.Hold(ctx, r.Scenario, r.internet)
 	}
@@ -88,7 +74,50 @@ func (r *single) run(ctx context.Context) []report.Check {
 	if r.options.Report == "" && dir != "" {
 		os.RemoveAll(dir)
 	}
-	return checks
+	return judged
+}
+
+// plan makes the checks as they are if nothing is driven.
+func (r *single) plan() {
+	for _, step := range judge.Plan(r.Scenario) {
+		var checks []*driven
+		for _, p := range step {
+			checks = append(checks, &driven{Planned: p, record: judge.DrivenCheck{ID: p.Check.ID, Exchange: judge.NotDriven}})
+		}
+		r.planned = append(r.planned, checks)
+	}
+}
+
+// judge writes down what was driven and has the folder judged. broken is why
+// the driving ended early, if it did.
+func (r *single) judge(dir string, broken error) judge.Judged {
+	d := judge.Driven{Recorded: r.recorder != nil, Stood: r.stood || r.nodes != nil && len(r.nodes.running) > 0, Unsure: r.unsure, Canaries: r.canaries}
+	if broken != nil {
+		d.Broken = broken.Error()
+	}
+	for _, one := range slices.Concat(r.planned...) {
+		d.Checks = append(d.Checks, one.record)
+	}
+	kept := ""
+	if r.options.Report != "" {
+		kept = r.name
+	}
+	err := errors.New("there is no folder")
+	if dir != "" {
+		err = errors.Join(
+			os.WriteFile(filepath.Join(dir, judge.ScenarioFile), r.Source, 0o644),
+			judge.WriteDriven(dir, d),
+		)
+	}
+	var judged judge.Judged
+	if err == nil {
+		judged, err = judge.Scenario(dir, r.ID, kept)
+	}
+	if len(judged.Checks) == 0 { // the folder can't be written or read
+		memory := judge.Recording{Scenario: r.Scenario, Driven: d, Unreadable: err}
+		judged.Checks = memory.Judge(kept)
+	}
+	return judged
 }
 
 func (r *single) evidenceDir() (string, error) {
@@ -140,6 +169,18 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 		err = errors.Join(err, closing)
 	}()
 
+	if err := r.sendCanaries(); err != nil {
+		return err
+	}
+	if r.drive != nil {
+		r.stood = true
+		return r.drive(ctx, dir)
+	}
+	return r.driveNodes(ctx, dir)
+}
+
+// driveNodes starts the nodes and drives the steps.
+func (r *single) driveNodes(ctx context.Context, dir string) error {
 	r.tell(Event{Scenario: r.name, Stage: "start"})
 	if err := r.nodes.up(ctx); err != nil {
 		return err
@@ -180,16 +221,8 @@ func (r *single) writeRecords(dir string) error {
 	return errors.Join(
 		evidence.WriteWorld(dir, world),
 		evidence.WriteExchanges(dir, r.exchanges),
-		writeJSON(filepath.Join(dir, certificatesFile), r.certificates),
+		judge.WriteJSON(dir, judge.CertificatesFile, r.certificates),
 	)
-}
-
-func writeJSON(file string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
 // down ends the nodes and gives the internet up.

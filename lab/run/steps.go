@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gauntlet/lab/evidence"
-	"gauntlet/lab/report"
 	"gauntlet/lab/scenario"
-	"gauntlet/lab/verdict"
 	"gauntlet/nodes/control"
 )
 
@@ -42,54 +41,12 @@ func (r *single) step(ctx context.Context, i int) error {
 	}
 }
 
-// plan makes the checks of a step, as they are if it is never driven.
-func (r *single) plan(st *scenario.Step) []*driven {
-	one := func(part, caller, callee string, expected verdict.Expectation) *driven {
-		c := report.Check{
-			ID: r.ID + "/" + st.Kind(), Scenario: r.ID, Function: st.Kind(),
-			Claims: append([]string{}, r.Claimed(st)...), Expected: expected, Evidence: []string{},
-		}
-		if part != "" {
-			c.ID += "/" + part
-		}
-		if st.Exchange != nil {
-			c.Function = st.Exchange.Function
-			c.ID = r.ID + "/" + c.Function
-		} else if st.Call != nil {
-			c.Function = "call " + part
-		}
-		return &driven{check: c, caller: caller, callee: callee, exchange: notDriven}
-	}
-	switch {
-	case st.Login != nil:
-		var all []*driven
-		for _, name := range st.Login {
-			all = append(all, one(name, name, r.Holding("login")[0], st.Expect.Expectation))
-		}
-		return all
-	case st.Call != nil:
-		return []*driven{
-			one("signalling", st.Call.Caller, st.Call.Callee, *st.Expect.Signalling),
-			one("media", st.Call.Caller, st.Call.Callee, *st.Expect.Media),
-		}
-	case st.Search != nil:
-		return []*driven{one("", st.Search.Caller, st.Search.Callee, st.Expect.Expectation)}
-	case st.Presence != nil:
-		return []*driven{one("", st.Presence.Caller, st.Presence.Callee, st.Expect.Expectation)}
-	case st.Exchange != nil:
-		return []*driven{one("", st.Exchange.Caller, st.Exchange.Callee, st.Expect.Expectation)}
-	case st.Conference != nil:
-		return []*driven{one("", st.Conference.Starter, st.Conference.Members[0], st.Expect.Expectation)}
-	}
-	return nil // something happens to a box, and nothing is judged
-}
-
 // offered notes which boxes stand before the two ends now, and says whether
 // the caller's node has the function at all.
 func (r *single) offered(d *driven, function string) bool {
-	d.check.CallerBox, d.check.CalleeBox = r.internet.Label(d.caller), r.internet.Label(d.callee)
-	d.claim.NotOffered = !r.nodes.offers(d.caller, function)
-	return !d.claim.NotOffered
+	d.record.CallerBox, d.record.CalleeBox = r.internet.Label(d.Caller), r.internet.Label(d.Callee)
+	d.record.NotOffered = !r.nodes.offers(d.Caller, function)
+	return !d.record.NotOffered
 }
 
 // window drives a function while its packets are told apart from all others:
@@ -99,28 +56,28 @@ func (r *single) window(ctx context.Context, d *driven, e evidence.Exchange, lim
 	if err := r.recorder.Conntrack(); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer from %s within %v", d.caller, limit))
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer from %s within %v", d.Caller, limit))
 	defer cancel()
-	e.ID, e.Function, e.Caller, e.Callee = d.check.ID, d.check.Function, d.caller, d.callee
+	e.ID, e.Function, e.Caller, e.Callee = d.Check.ID, d.Check.Function, d.Caller, d.Callee
 	e.From = time.Now()
 	if e.Since.IsZero() {
 		e.Since = e.From
 	}
 	err := drive(limited)
 	e.To = time.Now()
-	d.check.Seconds = e.To.Sub(e.From).Seconds()
+	d.record.Seconds = e.To.Sub(e.From).Seconds()
 	return errors.Join(r.keep(ctx, d, e), r.outcome(d, err))
 }
 
 // keep stores an exchange and what the routers know at its end.
 func (r *single) keep(ctx context.Context, d *driven, e evidence.Exchange) error {
-	d.exchange = len(r.exchanges)
+	d.record.Exchange = len(r.exchanges)
 	r.exchanges = append(r.exchanges, e)
 	ctx, cancel := context.WithTimeoutCause(ctx, syncTimeout, errors.New("the capture did not catch up"))
 	defer cancel()
 	err := errors.Join(r.recorder.Sync(ctx), r.recorder.Conntrack())
 	if err != nil {
-		d.claim.Unseen = append(d.claim.Unseen, err.Error())
+		d.record.Unseen = append(d.record.Unseen, err.Error())
 	}
 	return err
 }
@@ -130,7 +87,7 @@ func (r *single) rest(ctx context.Context, d *driven) {
 	ctx, cancel := context.WithTimeoutCause(ctx, restTimeout, fmt.Errorf("new flows kept appearing for %v", restTimeout))
 	defer cancel()
 	if err := r.recorder.Rest(ctx, restQuiet); err != nil {
-		d.claim.Unseen = append(d.claim.Unseen, fmt.Sprintf("the overlay did not come to rest before: %v", err))
+		d.record.Unseen = append(d.record.Unseen, fmt.Sprintf("the overlay did not come to rest before: %v", err))
 	}
 }
 
@@ -142,14 +99,14 @@ func (r *single) outcome(d *driven, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, control.ErrNotOffered):
-		d.problem = "the node says that it offers this, and then that it does not"
+		d.record.Problem = "the node says that it offers this, and then that it does not"
 		return nil
 	case errors.As(err, &failed):
-		d.claim.NodeError = failed.Reason
+		d.record.NodeError = failed.Reason
 		return nil
 	}
-	d.problem = err.Error() + r.silent(d.caller, err)
-	return fmt.Errorf("%s: %s", d.check.ID, firstLine(d.problem))
+	d.record.Problem = err.Error() + r.silent(d.Caller, err)
+	return fmt.Errorf("%s: %s", d.Check.ID, firstLine(d.record.Problem))
 }
 
 // payload is a random number of bytes of a function's payload, unusual enough
@@ -170,4 +127,18 @@ func limitOf(st *scenario.Step) time.Duration {
 		return st.Within
 	}
 	return defaultLimit
+}
+
+// silent is the end of a node's log where the node gave no answer in time; the
+// errors of a broken stream hold it already.
+func (r *single) silent(node string, err error) string {
+	if strings.Contains(err.Error(), "on stderr") || errors.Is(err, context.Canceled) {
+		return ""
+	}
+	return r.nodes.tail(node)
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }

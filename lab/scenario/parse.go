@@ -48,7 +48,7 @@ func fileError(err error) string {
 // is Mistakes, all of them, in the order of their places.
 func Parse(file string, data []byte) (*Scenario, error) {
 	d := &decoder{file: file}
-	s := &Scenario{ID: strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))}
+	s := &Scenario{ID: strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)), Source: data}
 	root, err := document(data)
 	if err != nil {
 		return nil, Mistakes{yamlMistake(file, err)}

@@ -19,6 +19,8 @@ type Scenario struct {
 	// Dir is the file's folder, "" for an embedded one; a node's executable is
 	// found from there.
 	Dir string `yaml:"-" json:"-"`
+	// Source is the file's content.
+	Source []byte `yaml:"-" json:"-"`
 
 	// What the scenario shows, in a few words.
 	Name string `yaml:"name" json:"name,omitempty"`

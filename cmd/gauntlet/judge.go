@@ -1,0 +1,35 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"gauntlet/lab/judge"
+	"gauntlet/lab/report"
+)
+
+func judgeCommand() *cobra.Command {
+	var out outputFlags
+	c := &cobra.Command{
+		Use:   "judge DIR",
+		Short: "Compute a run's verdicts again from its files alone",
+		Long: `Compute the verdicts of a run again from the files of its report folder, and from
+nothing else: the same files give the same results, byte for byte. Nothing in the
+folder is changed. Exit status: that of run, by what is judged now; 2 where the
+folder is no report, or a file of it is missing or cut off.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := out.check(); err != nil {
+				return status(report.ExitBadUsage, err)
+			}
+			results, err := judge.Report(args[0])
+			if err != nil {
+				return status(report.ExitBadUsage, err)
+			}
+			return out.write(os.Stdout, results)
+		},
+	}
+	out.add(c.Flags())
+	return c
+}

@@ -1,0 +1,334 @@
+package judge
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"gauntlet/lab/evidence"
+	"gauntlet/lab/path"
+	"gauntlet/lab/report"
+	"gauntlet/lab/verdict"
+	"gauntlet/middlebox"
+)
+
+// Canary is what the lab sent from a host through the boxes before it, to an
+// address on the internet that nobody has: datagrams, each of a size that no
+// other of the recording's canaries has.
+type Canary struct {
+	Host        string         `json:"host"`
+	Boxes       []string       `json:"boxes"` // that it has to pass, innermost first
+	Source      netip.AddrPort `json:"source"`
+	Destination netip.AddrPort `json:"destination"`
+	Sizes       []int          `json:"sizes"` // bytes of payload
+	Sent        time.Time      `json:"sent"`
+}
+
+// controls are those of one recording; none where nothing was recorded.
+func (r *Recording) controls(checks []report.Check) []report.Control {
+	if r.Evidence == nil {
+		return nil
+	}
+	w := newWatch(r, checks)
+	w.err = w.scan(filepath.Join(r.dir, evidence.CaptureFile))
+	var all []report.Control
+	for _, c := range r.Driven.Canaries {
+		all = append(all, w.canary(c)...)
+	}
+	for n, c := range checks {
+		if d := r.Driven.Checks[n]; c.Verdict == verdict.Pass && between(c.Observed) {
+			all = append(all, w.silent(c, r.Evidence.Exchanges[d.Exchange]))
+		}
+	}
+	return all
+}
+
+// between says whether no node stands between the ends of the path.
+func between(p *path.Record) bool {
+	return p != nil && (p.Path == path.Direct || p.Path == path.Reversed || p.Path == path.Punched)
+}
+
+// watch counts packets by the taps that saw them, without joining anything: the
+// controls are of the joining too.
+type watch struct {
+	*Recording
+	folder  string
+	passed  map[string]map[int]int // canaries by tap and size
+	sizes   map[int]netip.AddrPort // of the canaries, with the destination of each
+	windows []window
+	err     error
+}
+
+// window is an exchange whose relays must be silent.
+type window struct {
+	exchange evidence.Exchange
+	caller   []netip.Addr // as anybody may see the caller
+	callee   []netip.Addr
+	brought  map[connection]int64
+}
+
+// connection is one between an end and another host.
+type connection struct {
+	host      string
+	toHost    bool // from the caller to the host, not from the host to the callee
+	transport string
+	tuple     evidence.Tuple
+}
+
+func newWatch(r *Recording, checks []report.Check) *watch {
+	w := &watch{
+		Recording: r, folder: filepath.Base(r.dir),
+		passed: map[string]map[int]int{}, sizes: map[int]netip.AddrPort{},
+	}
+	for _, c := range r.Driven.Canaries {
+		for _, size := range c.Sizes {
+			w.sizes[size] = c.Destination
+		}
+	}
+	for n, c := range checks {
+		if c.Verdict != verdict.Pass || !between(c.Observed) {
+			continue
+		}
+		e := r.Evidence.Exchanges[r.Driven.Checks[n].Exchange]
+		w.windows = append(w.windows, window{
+			exchange: e, caller: r.addresses(e.Caller), callee: r.addresses(e.Callee), brought: map[connection]int64{},
+		})
+	}
+	return w
+}
+
+// addresses are a host's own and those of all boxes before it.
+func (r *Recording) addresses(host string) []netip.Addr {
+	var all []netip.Addr
+	if h := r.Evidence.World.Host(host); h != nil {
+		all = append(all, h.Addresses...)
+	}
+	for _, box := range r.Evidence.World.Chain(host) {
+		all = append(all, r.Evidence.World.Box(box).WAN...)
+	}
+	return all
+}
+
+// scan counts all packets of a capture. One that ends inside a packet counts up
+// to there; that it does is a loss, which the evidence tells of.
+func (w *watch) scan(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = evidence.ReadCapture(f, func(c evidence.CapturedPacket) error {
+		if p, ok := evidence.ParseFrame(c.Data); ok {
+			w.packet(c, p)
+		}
+		return nil
+	})
+	if len(w.Evidence.Losses.Reasons()) > 0 {
+		return nil
+	}
+	return err
+}
+
+func (w *watch) packet(c evidence.CapturedPacket, p evidence.Packet) {
+	if to, ok := w.sizes[p.Payload]; ok && p.Transport == evidence.UDP && p.Tuple.Dst == to {
+		if w.passed[c.Tap] == nil {
+			w.passed[c.Tap] = map[int]int{}
+		}
+		w.passed[c.Tap][p.Payload]++
+		return
+	}
+	place, _, _ := strings.Cut(c.Tap, "/")
+	if p.Payload == 0 || w.Evidence.World.Host(place) == nil {
+		return
+	}
+	for n := range w.windows {
+		e := &w.windows[n]
+		if place == e.exchange.Caller || place == e.exchange.Callee || c.Time.Before(e.exchange.From) || c.Time.After(e.exchange.To) {
+			continue
+		}
+		k := connection{host: place, transport: p.Transport, tuple: p.Tuple}
+		switch {
+		case slices.Contains(e.caller, p.Tuple.Src.Addr()):
+			k.toHost = true
+		case !slices.Contains(e.callee, p.Tuple.Dst.Addr()):
+			continue
+		}
+		e.brought[k] += int64(p.Payload)
+	}
+}
+
+// canary judges a canary at each of the boxes that it came to.
+func (w *watch) canary(c Canary) (all []report.Control) {
+	dropped := map[string]string{} // by box, the rule
+	for _, f := range w.Evidence.All() {
+		if f.A.Host == c.Host && f.A.Local == c.Source {
+			for _, d := range f.Drops {
+				dropped[d.Router] = d.Rule
+			}
+		}
+	}
+	for _, box := range c.Boxes {
+		k := report.Control{Control: report.Canary, Scenario: w.folder, Subject: box, Verdict: verdict.Pass}
+		in, out := w.count(box+"/lan", c), w.count(box+"/wan", c)
+		rule, logged := dropped[box]
+		switch {
+		case out > 0:
+			k.Observed = fmt.Sprintf("%d of %d went out", out, in)
+		case logged:
+			k.Observed = "dropped by " + rule
+		default:
+			k.Observed = "gone, and nothing logged"
+		}
+		blocks, err := w.blocks(box)
+		k.Expected = "let through"
+		if blocks {
+			k.Expected = "stopped and logged"
+		}
+		doubts := w.uncertifiedBox(box)
+		switch {
+		case err != nil || w.err != nil:
+			k.Verdict, k.Reason = verdict.Inconclusive, errors.Join(err, w.err).Error()
+		case len(doubts) > 0:
+			k.Verdict, k.Reason = verdict.Inconclusive, strings.Join(doubts, "; ")
+		case in == 0:
+			k.Verdict, k.Reason = verdict.Inconclusive, "no canary came to the box"
+		case blocks && (out > 0 || !logged), !blocks && out == 0:
+			k.Verdict, k.Reason = verdict.Fail, k.Observed
+		}
+		all = append(all, k)
+		if blocks || out == 0 {
+			return all
+		}
+	}
+	return all
+}
+
+// count is how many datagrams of a canary a tap saw.
+func (w *watch) count(tap string, c Canary) (n int) {
+	for _, size := range c.Sizes {
+		n += w.passed[tap][size]
+	}
+	return n
+}
+
+// uncertifiedBox says why nothing can be expected of a box.
+func (w *watch) uncertifiedBox(box string) []string {
+	r := slices.Concat(w.Driven.Unsure, w.Evidence.Losses.Reasons())
+	for _, c := range w.Certificates {
+		if !c.Certified() && slices.Contains(c.Boxes, box) {
+			r = append(r, c.Box+" is not what it says: "+strings.Join(c.Differences, "; "))
+		}
+	}
+	return r
+}
+
+// blocks says whether a box stops UDP, as the scenario's topology declares it.
+func (w *watch) blocks(box string) (bool, error) {
+	declared, _ := w.Scenario.Topology.Middleboxes.Get(box)
+	b, err := declared.Behaviour()
+	if err != nil {
+		return false, err
+	}
+	allowed := len(b.Allow) == 0
+	for _, s := range b.Allow {
+		allowed = allowed || s.Protocol == middlebox.UDP && (s.Port == 0 || s.Port == CanaryPort)
+	}
+	return slices.Contains(b.Block, middlebox.UDP) || !allowed, nil
+}
+
+// CanaryPort is where canaries are sent: discard, RFC 863.
+const CanaryPort = 9
+
+// silentShare is the part of the payload that a connection with a relay must
+// stay below: what package path allows a flow that doesn't carry.
+const silentShare = 4
+
+// silent counts what relays carried in a check's window.
+func (w *watch) silent(c report.Check, e evidence.Exchange) report.Control {
+	i := slices.IndexFunc(w.windows, func(x window) bool { return x.exchange == e })
+	brought := w.windows[i].brought
+	var worst connection
+	var most, sum int64
+	hosts := map[string]bool{}
+	for k, n := range brought {
+		sum += n
+		hosts[k.host] = true
+		if n > most || n == most && k.host < worst.host {
+			worst, most = k, n
+		}
+	}
+	k := report.Control{
+		Control: report.Silent, Scenario: w.folder, Subject: c.ID, Verdict: verdict.Pass,
+		Expected: fmt.Sprintf("less than %d bytes over any other host", (e.Payload+silentShare-1)/silentShare),
+		Observed: "0 bytes over other hosts",
+	}
+	if most > 0 {
+		k.Observed = fmt.Sprintf("%d bytes with %d other hosts, at most %d on one connection (%s)", sum, len(hosts), most, worst.host)
+	}
+	switch {
+	case w.err != nil:
+		k.Verdict, k.Reason = verdict.Inconclusive, w.err.Error()
+	case most*silentShare >= e.Payload:
+		k.Verdict, k.Reason = verdict.Fail, k.Observed
+	}
+	return k
+}
+
+// The lab's own control scenario: a datagram from caller to callee, and another
+// once the box between them has begun to block UDP. Both are expected to be
+// direct, so that the second must fail.
+const (
+	ControlFolder   = "lab-control"
+	ControlScenario = `name: the lab's own control, a direct path and the same path cut
+topology:
+  middleboxes: {wall: {preset: port-restricted}}
+  hosts: {caller: {behind: wall}, callee: {}}
+nodes: {caller: {exec: [the, lab, itself]}, callee: {exec: [the, lab, itself]}}
+steps:
+  - exchange: {function: datagram, caller: caller, callee: callee, payload: 901}
+    expect: {path: direct, transport: udp}
+  - change: {box: wall, preset: udp-blocked}
+  - exchange: {function: datagram, caller: caller, callee: callee, payload: 907}
+    expect: {path: direct, transport: udp}
+`
+)
+
+// LabControl judges the folder of the lab's own control scenario.
+func LabControl(dir string) ([]report.Control, error) {
+	judged, err := Scenario(dir, ControlFolder, "")
+	if err != nil {
+		return nil, err
+	}
+	return []report.Control{CutControl(judged.Checks)}, nil
+}
+
+// CutControl makes the control of the two checks of the control scenario.
+func CutControl(checks []report.Check) report.Control {
+	k := report.Control{
+		Control: report.Cut, Scenario: ControlFolder, Subject: "a direct path",
+		Expected: "pass while it is whole, fail once it is cut", Verdict: verdict.Pass,
+	}
+	if len(checks) != 2 {
+		k.Verdict, k.Reason = verdict.Fail, fmt.Sprintf("%d checks; expected 2", len(checks))
+		return k
+	}
+	tell := func(c report.Check) string {
+		if c.Observed == nil {
+			return c.Verdict + ", nothing seen"
+		}
+		return c.Verdict + ", " + report.Describe(*c.Observed)
+	}
+	whole, cut := checks[0], checks[1]
+	k.Observed = fmt.Sprintf("whole: %s; cut: %s", tell(whole), tell(cut))
+	if whole.Verdict != verdict.Pass {
+		k.Verdict, k.Reason = verdict.Fail, "whole: "+whole.Reason
+	} else if cut.Verdict != verdict.Fail || cut.Observed == nil || cut.Observed.Path != path.Failed {
+		k.Verdict, k.Reason = verdict.Fail, "cut: "+cut.Reason
+	}
+	return k
+}

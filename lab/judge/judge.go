@@ -1,0 +1,157 @@
+// Package judge computes verdicts from what a run left in its folder, and from
+// nothing else: the same files always give the same results. A run that has
+// just ended is judged by the same code.
+package judge
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"gauntlet/lab/certify"
+	"gauntlet/lab/evidence"
+	"gauntlet/lab/path"
+	"gauntlet/lab/report"
+	"gauntlet/lab/scenario"
+	"gauntlet/lab/verdict"
+)
+
+// Recording is one run of one scenario, as its folder holds it.
+type Recording struct {
+	Scenario     *scenario.Scenario
+	Driven       Driven
+	Certificates []certify.Certificate
+	// Evidence is nil where nothing was recorded, or where Unreadable says why
+	// it can't be read.
+	Evidence   *evidence.Evidence
+	Unreadable error
+
+	dir string
+}
+
+// Read reads the folder of a scenario, whose ID it is given. The error is for
+// what says which checks there are; evidence that can't be read is in the
+// recording.
+func Read(dir, id string) (*Recording, error) {
+	r := &Recording{dir: dir}
+	source, err := readFile(filepath.Join(dir, ScenarioFile))
+	if err != nil {
+		return nil, err
+	}
+	if r.Scenario, err = scenario.Parse(id+".yaml", source); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, ScenarioFile), err)
+	}
+	file := filepath.Join(dir, DrivenFile)
+	if err := readJSON(file, &r.Driven); err != nil {
+		return nil, err
+	}
+	if err := r.Driven.check(r.Scenario); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if !r.Driven.Recorded {
+		return r, nil
+	}
+	if r.Evidence, err = evidence.Read(dir); err == nil {
+		err = readJSON(filepath.Join(dir, CertificatesFile), &r.Certificates)
+	}
+	if err == nil {
+		err = r.Driven.checkExchanges(r.Evidence)
+	}
+	if err != nil {
+		r.Evidence, r.Unreadable = nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return r, nil
+}
+
+// check says where the checks are not those of the scenario.
+func (d Driven) check(s *scenario.Scenario) error {
+	planned := slices.Concat(Plan(s)...)
+	if len(planned) != len(d.Checks) {
+		return fmt.Errorf("%d checks; the scenario has %d", len(d.Checks), len(planned))
+	}
+	for n, p := range planned {
+		if d.Checks[n].ID != p.Check.ID {
+			return fmt.Errorf("check %d is %q; the scenario has %q", n+1, d.Checks[n].ID, p.Check.ID)
+		}
+	}
+	return nil
+}
+
+// checkExchanges says which check has an exchange that isn't there.
+func (d Driven) checkExchanges(ev *evidence.Evidence) error {
+	for _, c := range d.Checks {
+		if c.Exchange != NotDriven && (c.Exchange < 0 || c.Exchange >= len(ev.Exchanges)) {
+			return fmt.Errorf("%s: %s has exchange %d, and there are %d", evidence.ExchangesFile, c.ID, c.Exchange, len(ev.Exchanges))
+		}
+	}
+	return nil
+}
+
+// Judge gives every check of the recording its verdict. folder is the name by
+// which the checks name their evidence, "" to name none.
+func (r *Recording) Judge(folder string) []report.Check {
+	var checks []report.Check
+	for n, p := range slices.Concat(Plan(r.Scenario)...) {
+		c := r.check(p, r.Driven.Checks[n])
+		if folder != "" && r.Driven.Checks[n].Exchange != NotDriven {
+			for _, f := range evidenceFiles {
+				c.Evidence = append(c.Evidence, filepath.Join(folder, f))
+			}
+		}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+func (r *Recording) check(p Planned, d DrivenCheck) report.Check {
+	c := p.Check
+	c.CallerBox, c.CalleeBox, c.Seconds = d.CallerBox, d.CalleeBox, d.Seconds
+	switch {
+	case d.NotOffered:
+		c.Verdict, c.Reason = verdict.NotOffered, "the node does not offer it"
+	case d.Exchange == NotDriven && d.Problem == "" && !r.Driven.Stood:
+		c.Verdict, c.Reason = verdict.Inconclusive, "the lab does not stand: "+r.Driven.Broken
+	case d.Exchange == NotDriven && d.Problem == "":
+		c.Verdict, c.Reason = verdict.Fail, "not driven: "+r.Driven.Broken
+	case d.Exchange == NotDriven:
+		c.Verdict, c.Reason = verdict.Fail, d.Problem
+	case r.Evidence == nil:
+		c.Verdict, c.Reason = verdict.Inconclusive, fmt.Sprintf("the evidence can't be read: %v", r.Unreadable)
+	default:
+		r.fromTheWire(p, d, &c)
+	}
+	return c
+}
+
+// fromTheWire judges a check that was driven.
+func (r *Recording) fromTheWire(p Planned, d DrivenCheck, c *report.Check) {
+	v := verdict.Check{
+		Expected: c.Expected, Claimed: d.Claimed, NodeError: d.NodeError,
+		Evidence: r.Evidence, Exchange: r.Evidence.Exchanges[d.Exchange],
+	}
+	v.Finding = path.Find(r.Evidence, v.Exchange)
+	hosts := []string{p.Caller, p.Callee}
+	for _, leg := range v.Finding.Record.Legs {
+		hosts = append(hosts, leg.From, leg.To)
+	}
+	v.Unseen = slices.Concat(d.Unseen, r.Driven.Unsure, r.uncertified(hosts))
+	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, d.Claimed, v.Finding.Notes
+	if d.Problem != "" { // whatever could be seen
+		c.Verdict, c.Reason = verdict.Fail, d.Problem
+		return
+	}
+	c.Verdict, c.Reason = verdict.Judge(v)
+	if v.NodeError != "" {
+		c.Reason += "; the node says: " + v.NodeError
+	}
+}
+
+// uncertified says why the boxes in front of some hosts can't be relied on, none
+// if all of them are what they say.
+func (r *Recording) uncertified(hosts []string) []string {
+	var boxes []string
+	for _, host := range hosts {
+		boxes = append(boxes, r.Evidence.World.Chain(host)...)
+	}
+	return certify.Failed(r.Certificates, boxes)
+}

@@ -1,0 +1,173 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"gauntlet/lab/evidence"
+	"gauntlet/lab/judge"
+	"gauntlet/lab/report"
+	"gauntlet/lab/scenario"
+	"gauntlet/topo"
+)
+
+// A canary is three datagrams: one may be lost on a link that loses, three
+// rarely are. By their sizes, from canarySize on, each is told from all others
+// of a scenario, up to what an Ethernet frame holds.
+const (
+	canaryCount = 3
+	canarySize  = 201 // bytes of payload
+	mostSizes   = 1200
+)
+
+// sendCanaries sends a canary from a host behind each box, through all boxes
+// before that host. Of a box that only hosts behind other boxes stand behind,
+// it is one of theirs.
+func (r *single) sendCanaries() error {
+	to := nobody(r.internet.Plan)
+	sent := map[string]bool{} // boxes
+	for _, h := range r.internet.Plan.Hosts {
+		if sent[h.Behind] || h.Behind == "" {
+			continue
+		}
+		sent[h.Behind] = true
+		if len(r.canaries)*canaryCount >= mostSizes {
+			return nil
+		}
+		c, err := r.sendCanary(h.Name, netip.AddrPortFrom(to, judge.CanaryPort))
+		if err != nil {
+			return fmt.Errorf("canary from %s: %w", h.Name, err)
+		}
+		r.canaries = append(r.canaries, c)
+	}
+	return nil
+}
+
+// nobody is an address on the internet that neither a host has nor a box is
+// given, which go out from the other end: the last.
+func nobody(p *topo.Plan) netip.Addr {
+	taken := map[netip.Addr]bool{}
+	for _, h := range p.Hosts {
+		for _, a := range h.Addrs {
+			taken[a] = true
+		}
+	}
+	for _, b := range p.Boxes {
+		for _, a := range b.WAN {
+			taken[a] = true
+		}
+	}
+	a := p.Internet.Addr
+	for next := a.Next(); p.Internet.Prefix.Contains(next.Next()); next = next.Next() { // but the broadcast address
+		if !taken[next] {
+			a = next
+		}
+	}
+	return a
+}
+
+func (r *single) sendCanary(host string, to netip.AddrPort) (c judge.Canary, err error) {
+	c = judge.Canary{Host: host, Boxes: r.internet.Plan.Chain(host), Destination: to, Sent: time.Now()}
+	for n := range canaryCount {
+		c.Sizes = append(c.Sizes, canarySize+len(r.canaries)*canaryCount+n)
+	}
+	var conn *net.UDPConn
+	err = r.internet.Namespace(host).Do(func() (err error) {
+		conn, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+		return err
+	})
+	if err != nil {
+		return c, err
+	}
+	c.Source = conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	for _, size := range c.Sizes {
+		conn.Write(make([]byte, size)) // a router may refuse the one before
+	}
+	return c, conn.Close()
+}
+
+// controlLimit bounds the wait for a control's datagram: many times what a
+// datagram takes through one box of this machine.
+const controlLimit = 250 * time.Millisecond
+
+// controlOnce runs the lab's own control scenario: an exchange over a direct
+// path, and the same with the path cut.
+func controlOnce(ctx context.Context, o Options) report.Control {
+	s, err := scenario.Parse(judge.ControlFolder+".yaml", []byte(judge.ControlScenario))
+	if err != nil {
+		panic(err) // it is a constant
+	}
+	o.Hold, o.Containers = nil, nil
+	one := &single{
+		Scenario: s, options: o, tell: func(Event) {}, name: judge.ControlFolder,
+		random: newRandom(o.Seed, 0, 0),
+	}
+	one.drive = one.driveControl
+	return judge.CutControl(one.run(ctx).Checks)
+}
+
+// driveControl drives the control scenario without any node.
+func (r *single) driveControl(ctx context.Context, _ string) error {
+	callee, err := r.listen("callee")
+	if err != nil {
+		return err
+	}
+	defer callee.Close()
+	for i := range r.Steps {
+		st := &r.Steps[i]
+		if st.Change != nil {
+			if err := r.step(ctx, i); err != nil {
+				return err
+			}
+			continue
+		}
+		d := r.planned[i][0]
+		d.record.CallerBox, d.record.CalleeBox = r.internet.Label(d.Caller), r.internet.Label(d.Callee)
+		payload := r.payload(st.Exchange.Payload)
+		err := r.window(ctx, d, evidence.Exchange{Payload: int64(len(payload))}, defaultLimit, func(context.Context) error {
+			return r.datagram(d.Caller, callee, payload)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *single) listen(host string) (*net.UDPConn, error) {
+	var conn *net.UDPConn
+	err := r.internet.Namespace(host).Do(func() (err error) {
+		conn, err = net.ListenUDP("udp4", nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	return conn, nil
+}
+
+// datagram sends one from a host to a socket, and returns once it is there or
+// is not to be expected any more.
+func (r *single) datagram(host string, to *net.UDPConn, payload []byte) error {
+	h, _ := r.internet.Plan.Host("callee")
+	port := to.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	from, err := r.listen(host)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if _, err := from.WriteToUDPAddrPort(payload, netip.AddrPortFrom(h.Addrs[0], port)); err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	to.SetReadDeadline(time.Now().Add(controlLimit))
+	_, _, err = to.ReadFromUDPAddrPort(make([]byte, len(payload)+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil // the wire shows it
+	}
+	return err
+}
