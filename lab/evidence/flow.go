@@ -47,6 +47,7 @@ type Flow struct {
 	Stuck string `json:"stuck,omitempty"`
 
 	crossings map[string]crossing
+	instance  *instance
 }
 
 // Endpoint is one end of a flow.
@@ -159,6 +160,27 @@ func (f *Flow) Into(host string) Traffic {
 func (f *Flow) Crossed(box string) (in, out time.Time, ok bool) {
 	c, ok := f.crossings[box]
 	return c.in, c.out, ok
+}
+
+// Arrival is a packet of a flow that came to the receiver's own interface.
+// Bytes are of transport payload; a TCP byte that came before doesn't count.
+type Arrival struct {
+	Time  time.Time
+	Bytes int
+}
+
+// Arrivals are all packets that came to a host, over the whole capture; none if
+// the host is not an end.
+func (f *Flow) Arrivals(host string) (all []Arrival) {
+	if f.instance == nil || host == "" {
+		return nil
+	}
+	for _, p := range f.instance.packets {
+		if p.arrived && f.instance.ends[1-p.from].Host == host {
+			all = append(all, Arrival{moment(p.at), int(p.payload)})
+		}
+	}
+	return all
 }
 
 // String names the flow the way a person would follow it.

@@ -51,6 +51,7 @@ func (i *instance) flow(from, to int64) *Flow {
 		Drops:     drops,
 		Stuck:     i.key.stuck,
 		crossings: i.crossed,
+		instance:  i,
 	}
 	if begin < end {
 		f.Began = moment(i.packets[begin].at)

@@ -67,7 +67,9 @@ func (j *joiner) instances() []*instance {
 				ends[key] = both
 			}
 			p := packet{event: e, from: end}
-			if !e.outward {
+			if e.outward {
+				j.bind(v, known, moment(e.at))
+			} else {
 				p.from, p.arrived = 1-end, true
 			}
 			packets[key] = append(packets[key], p)

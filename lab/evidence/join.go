@@ -21,8 +21,9 @@ type joiner struct {
 	fragments map[fragment]Packet
 	kept      int
 
-	flows  map[flowKey][]*instance
-	places map[view][]placed
+	flows    map[flowKey][]*instance
+	places   map[view][]placed
+	bindings map[outer][]Binding
 }
 
 // view is a flow as one place sees it: the tuple of a packet outward.
@@ -66,6 +67,7 @@ func newJoiner(w *World) *joiner {
 		fragments: map[fragment]Packet{},
 		flows:     map[flowKey][]*instance{},
 		places:    map[view][]placed{},
+		bindings:  map[outer][]Binding{},
 	}
 	for _, h := range w.Hosts {
 		for _, a := range h.Addresses {

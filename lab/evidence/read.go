@@ -28,6 +28,7 @@ type Evidence struct {
 	Orphans []Drop
 
 	instances []*instance // sorted by first packet
+	bindings  map[outer][]Binding
 }
 
 // Read reads a folder and joins it. A folder whose recording did not end is
@@ -62,7 +63,7 @@ func Read(dir string) (*Evidence, error) {
 	if err := readPackets(dir, ev, join); err != nil {
 		return nil, err
 	}
-	ev.instances = join.instances()
+	ev.instances, ev.bindings = join.instances(), join.bindings
 	err = readLines(dir, DropsFile, ev, func(d DroppedPacket) error {
 		if orphan, ok := join.drop(d); ok {
 			ev.Orphans = append(ev.Orphans, orphan)

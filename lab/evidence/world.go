@@ -40,11 +40,18 @@ type Change struct {
 	Box  string    `json:"box"`
 	// Translates says whether the box maps addresses.
 	Translates bool `json:"translates"`
+	// Mapping is the box's mapping in the words of RFC 4787 section 4.1, "" if
+	// it doesn't translate.
+	Mapping Mapping `json:"mapping,omitempty"`
 	// Filtering is the box's filtering in the words of RFC 4787 section 5.
 	Filtering Filtering `json:"filtering,omitempty"`
 	// Label names the behaviour for people, such as a preset's name.
 	Label string `json:"label,omitempty"`
 }
+
+// Mapping is a mapping behaviour, RFC 4787 section 4.1: endpoint-independent,
+// address-dependent or address-and-port-dependent.
+type Mapping string
 
 // Filtering is a filtering behaviour, RFC 4787 section 5.
 type Filtering string

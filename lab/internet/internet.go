@@ -88,6 +88,7 @@ func change(at time.Time, b *box, label string) evidence.Change {
 	return evidence.Change{
 		Time: at, Box: b.Name, Label: label,
 		Translates: b.behaviour.Translates(),
+		Mapping:    evidence.Mapping(b.behaviour.Mapping),
 		Filtering:  evidence.Filtering(b.behaviour.Filtering),
 	}
 }

@@ -28,7 +28,7 @@ func Find(ev *evidence.Evidence, ex evidence.Exchange) Finding {
 	f := &finder{ev: ev, ex: ex, flows: ev.Flows(ex.From, ex.To), all: ev.Flows(ex.Since, ex.To)}
 	f.found.Record = Record{Path: Failed, Legs: []Leg{}}
 	f.find()
-	f.found.Drops = f.drops()
+	f.found.Drops, f.found.MoreDrops = f.drops()
 	f.noteDrops()
 	return f.found
 }
@@ -82,6 +82,7 @@ func (f *finder) find() {
 		return
 	}
 	f.classify(forward)
+	f.found.Times = f.times(forward)
 }
 
 // classify fills in the record from the routes that carry.

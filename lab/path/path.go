@@ -2,8 +2,6 @@
 // alone.
 package path
 
-import "gauntlet/lab/evidence"
-
 // The paths, as design.md defines them. An end is free if no box on its side
 // filters what the peer sends.
 const (
@@ -49,9 +47,33 @@ type Finding struct {
 	Inconclusive string `json:"inconclusive,omitempty"`
 	// Notes are the steps of the reasoning, one sentence each.
 	Notes []string `json:"notes,omitempty"`
-	// Drops are the packets between the two ends that boxes dropped since the
-	// function began, in order.
-	Drops []evidence.Drop `json:"drops,omitempty"`
+	// Drops are the packets that boxes dropped since the function began, in
+	// order: those between the two ends, or where the path failed and none of
+	// these was dropped, those of either end. MoreDrops is how many are left out
+	// at the end.
+	Drops     []Drop `json:"drops,omitempty"`
+	MoreDrops int    `json:"more_drops,omitempty"`
+	// Times are how long it took, nil where nothing got through.
+	Times *Times `json:"times,omitempty"`
 	// Flows name the flows that carry.
 	Flows []string `json:"flows,omitempty"`
+}
+
+// Drop is a packet that a box dropped, and why.
+type Drop struct {
+	// Offset is the time since the function began, in seconds.
+	Offset float64 `json:"offset_seconds"`
+	// From and To are the hosts that sent it and that it was meant for, ""
+	// where that can't be told.
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+	// Transport is "udp" or "tcp", Source and Destination the packet's as the
+	// router saw them.
+	Transport   string `json:"transport"`
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Router      string `json:"router"`
+	Rule        string `json:"rule"`
+	// LetIn is what would have let it pass, in words.
+	LetIn string `json:"let_in"`
 }
