@@ -136,6 +136,8 @@ func (r *Recording) fromTheWire(p Planned, d DrivenCheck, c *report.Check) {
 	}
 	v.Unseen = slices.Concat(d.Unseen, r.Driven.Unsure, r.uncertified(hosts))
 	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, d.Claimed, v.Finding.Notes
+	c.Times = v.Finding.Times
+	c.Drops, c.MoreDrops = v.Finding.Drops, v.Finding.MoreDrops
 	if d.Problem != "" { // whatever could be seen
 		c.Verdict, c.Reason = verdict.Fail, d.Problem
 		return

@@ -46,10 +46,19 @@ type Check struct {
 	Observed *path.Record        `json:"observed"` // nil where nothing was driven
 	Claimed  *path.Record        `json:"claimed"`  // nil where the node claims nothing
 
-	Verdict string   `json:"verdict"`
-	Reason  string   `json:"reason"`
-	Seconds float64  `json:"seconds"`
-	Notes   []string `json:"notes,omitempty"` // the reasoning from the wire, step by step
+	Verdict string  `json:"verdict"`
+	Reason  string  `json:"reason"`
+	Seconds float64 `json:"seconds"`
+	// Times are how long it took until the payload got through, nil where it
+	// didn't.
+	Times *path.Times `json:"times,omitempty"`
+	// Rates are those of all repetitions, nil where there is one only.
+	Rates *Rates   `json:"rates,omitempty"`
+	Notes []string `json:"notes,omitempty"` // the reasoning from the wire, step by step
+	// Drops are the packets between the two ends that boxes dropped, with what
+	// would have let each in; MoreDrops is how many more there were.
+	Drops     []path.Drop `json:"drops,omitempty"`
+	MoreDrops int         `json:"more_drops,omitempty"`
 	// Evidence are files in the report folder; none where no folder was asked
 	// for.
 	Evidence []string `json:"evidence"`
@@ -102,13 +111,15 @@ func (r Results) WriteJSON(w io.Writer) error {
 // sometimes is a flake and fails.
 func Merge(repetitions []Check) Check {
 	merged := repetitions[0]
-	passed := 0
-	for _, c := range repetitions {
-		if c.Verdict == verdict.Pass {
-			passed++
-		}
+	if len(repetitions) == 1 {
+		return merged
+	}
+	rates, passed := rates(repetitions), 0
+	if rates != nil {
+		passed = rates.Passes
 	}
 	if passed == len(repetitions) {
+		merged.Rates = rates
 		return merged
 	}
 	i := -1
@@ -118,12 +129,13 @@ func Merge(repetitions []Check) Check {
 		}
 	}
 	merged = repetitions[i]
+	merged.Rates = rates
 	if passed > 0 && merged.Verdict == verdict.NotOffered {
 		merged.Verdict = verdict.Fail // offered at times
 	}
 	if passed > 0 && merged.Verdict == verdict.Fail {
 		merged.Reason = fmt.Sprintf("flake: %d of %d passed; one that failed: %s", passed, len(repetitions), merged.Reason)
-	} else if len(repetitions) > 1 {
+	} else {
 		merged.Reason = fmt.Sprintf("%s (%d of %d passed)", merged.Reason, passed, len(repetitions))
 	}
 	return merged

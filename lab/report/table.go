@@ -30,7 +30,12 @@ func (r Results) WriteTable(w io.Writer, colour bool) {
 	t.SetStyle(table.StyleLight)
 	t.Style().Options.SeparateRows = false
 	t.Style().Format.Header = text.FormatLower
-	t.AppendHeader(table.Row{"check", "claim", "caller's box", "callee's box", "on the wire", "verdict", "s"})
+	header := table.Row{"check", "claim", "caller's box", "callee's box", "on the wire", "verdict", "s"}
+	repeated := r.Run.Repeat > 1
+	if repeated {
+		header = append(header, "passed (95 %), first/best path")
+	}
+	t.AppendHeader(header)
 	scenario := ""
 	for _, c := range r.Checks {
 		if scenario != "" && c.Scenario != scenario {
@@ -46,7 +51,11 @@ func (r Results) WriteTable(w io.Writer, colour bool) {
 		if c.Observed != nil {
 			wire = Describe(*c.Observed)
 		}
-		t.AppendRow(table.Row{c.ID, strings.Join(c.Claims, " "), c.CallerBox, c.CalleeBox, wire, word, fmt.Sprintf("%.2f", c.Seconds)})
+		row := table.Row{c.ID, strings.Join(c.Claims, " "), c.CallerBox, c.CalleeBox, wire, word, fmt.Sprintf("%.2f", c.Seconds)}
+		if repeated && c.Rates != nil {
+			row = append(row, c.Rates.String())
+		}
+		t.AppendRow(row)
 	}
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 7, Align: text.AlignRight}})
 	fmt.Fprintln(w, t.Render())
