@@ -72,16 +72,23 @@ func (f *finder) find() {
 	forward := f.trace(ex.Caller, ex.Callee)
 	record := &f.found.Record
 	record.Relays = len(f.standby())
+	var back []route
 	if ex.BothWays {
-		f.agree(forward, f.trace(ex.Callee, ex.Caller))
+		back = f.trace(ex.Callee, ex.Caller)
 	}
 	if len(forward) == 0 {
+		if ex.BothWays {
+			f.agree(forward, back)
+		}
 		if f.found.Inconclusive == "" {
 			f.note("no flow brought %s from %s to %s", size(ex.Payload), ex.Caller, ex.Callee)
 		}
 		return
 	}
 	f.classify(forward)
+	if ex.BothWays {
+		f.agree(forward, back)
+	}
 	f.found.Times = f.times(forward)
 }
 
@@ -93,9 +100,7 @@ func (f *finder) classify(routes []route) {
 	relays := f.standby()
 	var legs []*evidence.Flow
 	for _, r := range routes {
-		if r.hops() != hops {
-			f.doubt("the payload went over routes of different length: %s and %s", routes[0], r)
-		}
+		f.compare(routes, r)
 		if r.hops() > 0 {
 			first[r.hosts[1]] = true
 		}
@@ -104,7 +109,11 @@ func (f *finder) classify(routes []route) {
 		}
 		for n := range r.hops() + 1 {
 			from, to := r.hosts[n], r.hosts[n+1]
-			for _, flow := range f.edges(from, to) {
+			edges := f.edges(from, to)
+			if len(edges) > 1 {
+				f.doubt("the payload went from %s to %s over %d flows at once: %s and %s", from, to, len(edges), edges[0], edges[1])
+			}
+			for _, flow := range edges {
 				leg := Leg{From: from, To: to, Transport: flow.Transport}
 				if !slices.Contains(record.Legs, leg) {
 					record.Legs = append(record.Legs, leg)
@@ -125,6 +134,22 @@ func (f *finder) classify(routes []route) {
 	for _, flow := range legs {
 		f.checkFilters(flow)
 	}
+}
+
+// compare doubts routes of different length.
+func (f *finder) compare(routes []route, r route) {
+	other := routes[0]
+	if r.hops() == other.hops() {
+		return
+	}
+	if r.hops() == 0 {
+		other, r = r, other
+	}
+	if other.hops() == 0 {
+		f.doubt("%s carried the payload beside the direct path: %s", strings.Join(r.hosts[1:len(r.hosts)-1], " and "), r)
+		return
+	}
+	f.doubt("the payload went over routes of different length: %s and %s", other, r)
 }
 
 // kind tells direct, reversed and punched apart by which ends are free.

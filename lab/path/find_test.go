@@ -291,7 +291,15 @@ func TestInconclusive(t *testing.T) {
 		{"direct and relayed", func(s *scene) {
 			s.relay("sn1", 7001, payload)
 			s.Connect("alice", 7002, at(homeB, 5000)).Send("alice", payload)
-		}, "routes of different length"},
+		}, "sn1 carried the payload beside the direct path"},
+		{"direct and sent to a relay that keeps it", func(s *scene) {
+			s.Connect("alice", 7001, at(sn1, 443)).Send("alice", payload)
+			s.Connect("alice", 7002, at(homeB, 5000)).Send("alice", payload)
+		}, "sn1 took 39 KiB of the payload from alice beside the direct path"},
+		{"two flows between the same hosts", func(s *scene) {
+			s.Connect("alice", 7002, at(homeB, 5000)).Send("alice", payload)
+			s.Connect("alice", 7003, at(homeB, 5000)).Send("alice", payload)
+		}, "over 2 flows at once"},
 		{"a quarter beside the path", func(s *scene) {
 			s.relay("sn1", 7001, payload)
 			s.relay("sn2", 7002, payload/4)

@@ -98,6 +98,8 @@ func (f *finder) checkOthers(from, to string, routes []route) {
 			f.doubt("%s came to %s over %s, and its sender could not be told", size(in.Received), to, flow)
 		case !f.minor(in.Received):
 			f.doubt("%s came to %s over %s, which is on no route from %s", size(in.Received), to, flow, from)
+		case f.carries(flow, from, peer) && slices.ContainsFunc(routes, func(r route) bool { return r.hops() == 0 }):
+			f.doubt("%s took %s of the payload from %s beside the direct path", peer, size(out.Received), from)
 		case f.carries(flow, from, peer):
 			f.note("%s took %s out of %s and led no further", flow, size(out.Received), from)
 		default:

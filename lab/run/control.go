@@ -102,7 +102,7 @@ func controlOnce(ctx context.Context, o Options) report.Control {
 	if err != nil {
 		panic(err) // it is a constant
 	}
-	o.Hold, o.Containers = nil, nil
+	o.Hold, o.Containers, o.Built, o.Certified, o.RingBytes = nil, nil, nil, nil, 0
 	one := &single{
 		Scenario: s, options: o, tell: func(Event) {}, name: judge.ControlFolder,
 		random: newRandom(o.Seed, 0, 0),

@@ -38,6 +38,13 @@ type Options struct {
 	Seed uint64
 	// Version is what the results say made them.
 	Version string
+	// RingBytes is the kernel's buffer for each tap, 0 the capture's default;
+	// a small one loses packets.
+	RingBytes int
+	// Built and Certified are called with each internet once it stands, and
+	// once its boxes have been measured; either may be nil. By them a test makes
+	// a box that isn't what it says.
+	Built, Certified func(*internet.Internet) error
 	// Watch is told what happens, one event at a time; it may be nil.
 	Watch func(Event)
 	// Hold is called with the lab of each scenario once it has been judged,

@@ -151,12 +151,23 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 	}
 	r.unsure = append(r.unsure, r.internet.Missing()...)
 
+	if r.options.Built != nil {
+		if err := r.options.Built(r.internet); err != nil {
+			return err
+		}
+	}
+
 	// No node's packet passes a box before the box has been measured.
 	r.tell(Event{Scenario: r.name, Stage: "certify"})
 	if r.certificates, err = certify.Boxes(ctx, r.internet); err != nil {
 		return fmt.Errorf("certify the boxes: %w", err)
 	}
 
+	if r.options.Certified != nil {
+		if err := r.options.Certified(r.internet); err != nil {
+			return err
+		}
+	}
 	if r.recorder, err = capture.Start(ctx, r.captureConfig(dir)); err != nil {
 		return fmt.Errorf("start the capture: %w", err)
 	}
@@ -195,7 +206,7 @@ func (r *single) driveNodes(ctx context.Context, dir string) error {
 }
 
 func (r *single) captureConfig(dir string) capture.Config {
-	c := capture.Config{Dir: dir}
+	c := capture.Config{Dir: dir, RingBytes: r.options.RingBytes}
 	for _, name := range r.internet.Names() {
 		for _, i := range r.internet.Interfaces(name) {
 			c.Taps = append(c.Taps, capture.Tap{Name: name + "/" + i, Namespace: r.internet.Namespace(name), Interface: i})

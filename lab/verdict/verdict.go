@@ -53,7 +53,11 @@ func Judge(c Check) (verdict, reason string) {
 	}
 	wire := c.Finding.Record
 	if !c.Expected.meets(wire) {
-		return Fail, fmt.Sprintf("expected %s, the wire shows %s", c.Expected, describe(wire))
+		reason := fmt.Sprintf("expected %s, the wire shows %s", c.Expected, describe(wire))
+		if c.Claimed != nil && contradiction(*c.Claimed, wire) != "" {
+			reason += "; the node claims " + describe(*c.Claimed)
+		}
+		return Fail, reason
 	}
 	if c.Claimed != nil {
 		if difference := contradiction(*c.Claimed, wire); difference != "" {
