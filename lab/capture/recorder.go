@@ -253,7 +253,7 @@ func (r *Recorder) Close() (evidence.Losses, error) {
 		}
 		r.store.statistics(i, ring.received, ring.dropped)
 		losses.Taps = append(losses.Taps, evidence.TapLosses{
-			Name: r.config.Taps[i].Name, Received: ring.received, Dropped: ring.dropped,
+			Name: r.config.Taps[i].Name, Received: ring.received, Dropped: ring.dropped, Written: r.store.written[i],
 		})
 	}
 	if over := r.seen.overflow(); over {

@@ -23,6 +23,7 @@ type router struct {
 	table   *netlink.Conn
 	base    map[string]uint64 // counters when the present rules were first read
 	counted map[string]uint64 // packets since the recording began
+	dumped  uint64            // dumps
 	failed  uint64            // dumps
 }
 
@@ -57,6 +58,7 @@ func (r *router) dump() error {
 		r.failed++
 		return err
 	}
+	r.dumped++
 	r.store.line(evidence.ConntrackFile, evidence.Dump{Time: time.Now(), Router: r.name, Flows: entries})
 	return nil
 }
@@ -90,7 +92,7 @@ func (r *router) losses() evidence.RouterLosses {
 	defer r.log.mu.Unlock()
 	l := evidence.RouterLosses{
 		Name: r.name, Logged: r.log.logged, Missing: r.log.missing, Overruns: r.log.overrun,
-		FailedDumps: r.failed,
+		Dumps: r.dumped, FailedDumps: r.failed,
 	}
 	rules := maps.Clone(r.counted)
 	for rule := range r.log.rules {

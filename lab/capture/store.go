@@ -23,6 +23,7 @@ type store struct {
 	left    atomic.Int64
 	bounded atomic.Bool
 
+	written     []uint64 // packets, by tap
 	capture     *evidence.CaptureWriter
 	captureFile *os.File
 
@@ -39,7 +40,7 @@ type lines struct {
 
 // openStore makes the files. It fails if one is there already.
 func openStore(dir string, taps []string, bound int64) (*store, error) {
-	s := &store{lines: make(map[string]*lines)}
+	s := &store{lines: make(map[string]*lines), written: make([]uint64, len(taps))}
 	s.left.Store(bound)
 	var err error
 	if s.captureFile, err = create(dir, evidence.CaptureFile); err != nil {
@@ -90,7 +91,9 @@ func (s *store) packet(index int, at time.Time, length int, data []byte) {
 	if err := s.capture.Packet(index, at, length, data); err != nil {
 		s.problem(err)
 		s.bounded.Store(true)
+		return
 	}
+	s.written[index]++
 }
 
 // statistics adds a tap's counters to the capture; the reader must have ended.

@@ -33,6 +33,8 @@ type TapLosses struct {
 	Received uint64 `json:"received"`
 	// Dropped is how many the kernel could not hand over.
 	Dropped uint64 `json:"dropped"`
+	// Written is how many are in the capture.
+	Written uint64 `json:"written"`
 }
 
 // RouterLosses are the log messages and the table dumps of one router.
@@ -45,7 +47,9 @@ type RouterLosses struct {
 	Overruns uint64 `json:"overruns"`
 	// Rules sets each rule's counter beside the messages of that rule.
 	Rules map[string]RuleCount `json:"rules,omitempty"`
-	// FailedDumps is how many dumps of the tracking table failed.
+	// Dumps is how many dumps of the tracking table were written, FailedDumps
+	// how many failed.
+	Dumps       uint64 `json:"dumps"`
 	FailedDumps uint64 `json:"failed_dumps"`
 }
 
@@ -84,4 +88,31 @@ func (l Losses) Reasons() []string {
 		say("the bound on evidence was reached")
 	}
 	return append(reasons, l.Problems...)
+}
+
+// stored is how much of a recording its files hold: packets by tap, drop
+// messages and table dumps by router.
+type stored struct {
+	packets, drops, dumps map[string]uint64
+}
+
+// less says where the files hold less than the recording put there, one
+// sentence each. At the bound on evidence that is what is to be expected.
+func (l Losses) less(s stored) (reasons []string) {
+	if l.Bounded {
+		return nil
+	}
+	say := func(file, place, what string, has, had uint64) {
+		if has < had {
+			reasons = append(reasons, fmt.Sprintf("%s holds %d %s of %s, and %d were recorded", file, has, what, place, had))
+		}
+	}
+	for _, t := range l.Taps {
+		say(CaptureFile, t.Name, "packets", s.packets[t.Name], t.Written)
+	}
+	for _, r := range l.Routers {
+		say(DropsFile, r.Name, "drop messages", s.drops[r.Name], r.Logged)
+		say(ConntrackFile, r.Name, "table dumps", s.dumps[r.Name], r.Dumps)
+	}
+	return reasons
 }

@@ -56,15 +56,21 @@ func Read(dir string) (*Evidence, error) {
 		return nil, err
 	}
 	join := newJoiner(&ev.World)
-	err = readLines(dir, ConntrackFile, ev, func(d Dump) error { join.dump(d); return nil })
+	has := stored{packets: map[string]uint64{}, drops: map[string]uint64{}, dumps: map[string]uint64{}}
+	err = readLines(dir, ConntrackFile, ev, func(d Dump) error {
+		has.dumps[d.Router]++
+		join.dump(d)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := readPackets(dir, ev, join); err != nil {
+	if err := readPackets(dir, ev, join, has.packets); err != nil {
 		return nil, err
 	}
 	ev.instances, ev.bindings = join.instances(), join.bindings
 	err = readLines(dir, DropsFile, ev, func(d DroppedPacket) error {
+		has.drops[d.Router]++
 		if orphan, ok := join.drop(d); ok {
 			ev.Orphans = append(ev.Orphans, orphan)
 		}
@@ -73,6 +79,7 @@ func Read(dir string) (*Evidence, error) {
 	if err != nil {
 		return nil, err
 	}
+	ev.Losses.Problems = append(ev.Losses.Problems, ev.Losses.less(has)...)
 	sortDrops(ev.Orphans)
 	for _, i := range ev.instances {
 		sortDrops(i.drops)
@@ -81,7 +88,7 @@ func Read(dir string) (*Evidence, error) {
 }
 
 // readPackets gives the joiner the packets of the capture.
-func readPackets(dir string, ev *Evidence, join *joiner) error {
+func readPackets(dir string, ev *Evidence, join *joiner, count map[string]uint64) error {
 	file, err := os.Open(filepath.Join(dir, CaptureFile))
 	if err != nil {
 		return fmt.Errorf("read evidence: %w", err)
@@ -91,6 +98,7 @@ func readPackets(dir string, ev *Evidence, join *joiner) error {
 		if join.kept == maxPackets {
 			return fmt.Errorf("more than %d packets", maxPackets)
 		}
+		count[p.Tap]++
 		join.packet(p)
 		return nil
 	})
