@@ -1,0 +1,166 @@
+package judge
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gauntlet/lab/certify"
+	"gauntlet/lab/evidence"
+	"gauntlet/lab/evidence/evidencetest"
+	"gauntlet/lab/path"
+	"gauntlet/lab/report"
+	"gauntlet/lab/verdict"
+)
+
+const canaryScenario = `topology:
+  middleboxes: {isp: {preset: port-restricted}, wall: {preset: WALL, behind: isp}}
+  hosts: {alice: {behind: wall}, bob: {}}
+nodes: {alice: {role: client}, bob: {role: client}}
+steps:
+  - search: {caller: alice, callee: bob}
+    expect: {path: direct}
+`
+
+var nobody = netip.MustParseAddrPort("198.18.255.254:9")
+
+// recorded is a folder in which alice searches for bob, after a canary was sent
+// from her host.
+func recorded(t *testing.T, wall string, do func(r *evidencetest.Recording)) string {
+	t.Helper()
+	r := evidencetest.New(t, evidence.World{
+		Hosts: []evidence.Host{evidencetest.Host("alice", "10.0.2.2", "wall"), evidencetest.Host("bob", "198.18.1.9", "")},
+		Boxes: []evidence.Box{
+			evidencetest.Box("isp", "", "198.18.1.1", "10.0.1.0/24"), evidencetest.Box("wall", "isp", "10.0.1.2", "10.0.2.0/24"),
+		},
+		Behaviours: []evidence.Change{
+			evidencetest.NAT("isp", evidence.AddressAndPortDependent), evidencetest.NAT("wall", evidence.AddressAndPortDependent),
+		},
+	})
+	do(r)
+	canary := r.Socket(evidence.UDP, "alice", 4000)
+	sizes := []int{201, 202, 203}
+	for _, size := range sizes {
+		canary.Send(nobody, size)
+	}
+	begin := r.Now
+	r.Block = map[string]string{}
+	r.Socket(evidence.UDP, "alice", 4001).Send(netip.MustParseAddrPort("198.18.1.9:7"), 901)
+	r.Exchange(evidence.Exchange{ID: "x/search", Function: "search", Caller: "alice", Callee: "bob", Since: begin, From: begin, To: r.Now, Payload: 901})
+	dir := r.Write()
+	d := Driven{
+		Recorded: true, Stood: true, Checks: []DrivenCheck{{ID: "x/search"}},
+		Canaries: []Canary{{Host: "alice", Boxes: []string{"wall", "isp"}, Source: canary.Local, Destination: nobody, Sizes: sizes, Sent: evidencetest.Start}},
+	}
+	source := strings.Replace(canaryScenario, "WALL", wall, 1)
+	for _, err := range []error{
+		os.WriteFile(filepath.Join(dir, ScenarioFile), []byte(source), 0o644),
+		WriteDriven(dir, d), WriteJSON(dir, CertificatesFile, []certify.Certificate{}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A canary goes through each box in turn, and where one blocks UDP it must be
+// stopped, seen to be, and logged.
+func TestCanary(t *testing.T) {
+	blocked := func(r *evidencetest.Recording) { r.Block["wall"] = evidence.UDP }
+	for _, test := range []struct {
+		name, wall string
+		do         func(*evidencetest.Recording)
+		want       []string // verdict and observation of each box
+	}{
+		{"let through", "port-restricted", func(*evidencetest.Recording) {}, []string{"pass: 3 of 3 went out", "pass: 3 of 3 went out"}},
+		{"stopped", "udp-blocked", blocked, []string{"pass: dropped by block-udp"}},
+		{"stopped by a box that doesn't allow it", "web-only", blocked, []string{"pass: dropped by block-udp"}},
+		{"stopped by a box that shouldn't", "port-restricted", blocked, []string{"fail: dropped by block-udp"}},
+		{"let through by a box that should stop it", "udp-blocked", func(*evidencetest.Recording) {}, []string{"fail: 3 of 3 went out"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			judged, err := Scenario(recorded(t, test.wall, test.do), "x", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, c := range judged.Controls {
+				if c.Control == report.Canary {
+					got = append(got, c.Verdict+": "+c.Observed)
+				}
+			}
+			if strings.Join(got, "\n") != strings.Join(test.want, "\n") {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// Bytes that a third host gets from the caller, or hands to the callee, are
+// counted against what it may carry.
+func TestSilent(t *testing.T) {
+	dir := recorded(t, "port-restricted", func(*evidencetest.Recording) {})
+	r, err := Read(dir, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks := r.Judge("")
+	if c := checks[0]; c.Verdict != verdict.Pass {
+		t.Fatalf("%s: %s", c.Verdict, c.Reason)
+	}
+	for _, test := range []struct {
+		bytes int
+		want  string
+	}{{225, verdict.Pass}, {226, verdict.Fail}} {
+		w := newWatch(r, checks)
+		r.Evidence.World.Hosts = append(r.Evidence.World.Hosts[:2:2], evidencetest.Host("relay", "198.18.1.8", ""))
+		e := r.Evidence.Exchanges[0]
+		w.packet(evidence.CapturedPacket{Tap: "relay/eth0", Time: e.From}, evidence.Packet{
+			Transport: evidence.UDP, Payload: test.bytes,
+			Tuple: evidence.Tuple{Src: netip.MustParseAddrPort("198.18.1.1:4001"), Dst: netip.MustParseAddrPort("198.18.1.8:7")},
+		})
+		if k := w.silent(checks[0], e); k.Verdict != test.want {
+			t.Errorf("%d bytes of 901: %+v", test.bytes, k)
+		}
+	}
+}
+
+func TestCutControl(t *testing.T) {
+	check := func(v, p string) report.Check {
+		return report.Check{Verdict: v, Reason: "because", Observed: &path.Record{Path: p}}
+	}
+	for _, test := range []struct {
+		whole, cut report.Check
+		want       string
+	}{
+		{check(verdict.Pass, path.Direct), check(verdict.Fail, path.Failed), verdict.Pass},
+		{check(verdict.Pass, path.Direct), check(verdict.Pass, path.Direct), verdict.Fail},
+		{check(verdict.Pass, path.Direct), check(verdict.Fail, path.Relayed), verdict.Fail},
+		{check(verdict.Pass, path.Direct), check(verdict.Inconclusive, path.Failed), verdict.Fail},
+		{check(verdict.Inconclusive, path.Direct), check(verdict.Fail, path.Failed), verdict.Fail},
+		{check(verdict.Pass, path.Direct), report.Check{Verdict: verdict.Fail}, verdict.Fail},
+	} {
+		if got := CutControl([]report.Check{test.whole, test.cut}); got.Verdict != test.want || (got.Reason == "") != (test.want == verdict.Pass) {
+			t.Errorf("%+v", got)
+		}
+	}
+	if CutControl(nil).Verdict != verdict.Fail {
+		t.Error("nothing was judged, and the control holds")
+	}
+}
+
+// A name that leads out of the folder is no scenario's.
+func TestRunFile(t *testing.T) {
+	for _, id := range []string{"", "..", "../other", "a/b", ControlFolder, "/etc"} {
+		dir := t.TempDir()
+		if err := WriteRun(dir, Run{Repeat: 1, Scenarios: []string{id}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Report(dir); err == nil || !strings.Contains(err.Error(), "expected the name of a folder") {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
