@@ -72,10 +72,9 @@ type window struct {
 	brought  map[connection]int64
 }
 
-// connection is one between an end and another host.
+// connection is one between an end and another host, in one direction.
 type connection struct {
 	host      string
-	toHost    bool // from the caller to the host, not from the host to the callee
 	transport string
 	tuple     evidence.Tuple
 }
@@ -151,14 +150,12 @@ func (w *watch) packet(c evidence.CapturedPacket, p evidence.Packet) {
 		if place == e.exchange.Caller || place == e.exchange.Callee || c.Time.Before(e.exchange.From) || c.Time.After(e.exchange.To) {
 			continue
 		}
-		k := connection{host: place, transport: p.Transport, tuple: p.Tuple}
-		switch {
-		case slices.Contains(e.caller, p.Tuple.Src.Addr()):
-			k.toHost = true
-		case !slices.Contains(e.callee, p.Tuple.Dst.Addr()):
-			continue
+		src, dst := p.Tuple.Src.Addr(), p.Tuple.Dst.Addr()
+		there := slices.Contains(e.caller, src) || slices.Contains(e.callee, dst)
+		back := slices.Contains(e.callee, src) || slices.Contains(e.caller, dst)
+		if there || back && e.exchange.BothWays {
+			e.brought[connection{host: place, transport: p.Transport, tuple: p.Tuple}] += int64(p.Payload)
 		}
-		e.brought[k] += int64(p.Payload)
 	}
 }
 

@@ -1,6 +1,17 @@
 // Package judge computes verdicts from what a run left in its folder, and from
 // nothing else: the same files always give the same results. A run that has
 // just ended is judged by the same code.
+//
+// # The report folder
+//
+//   - run.json: one [Run]: what the results say of the run as a whole, and which
+//     scenarios there are.
+//   - results.json: what was judged; it is not read again.
+//   - ID or, with --repeat, ID.1, ID.2, …: a folder for each run of a scenario,
+//     with the scenario's source (scenario.yaml), what became of its steps
+//     (driven.json, one [Driven]), the measurements of its boxes
+//     (certificates.json), the evidence (package evidence) and the nodes' logs.
+//   - lab-control: the same for the lab's own control, [ControlScenario].
 package judge
 
 import (

@@ -3,6 +3,9 @@ package judge
 import (
 	"errors"
 	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"gauntlet/lab/report"
 )
@@ -26,28 +29,44 @@ func Scenario(dir, id, name string) (Judged, error) {
 	return Judged{Checks: checks, Controls: r.controls(checks)}, r.Unreadable
 }
 
-// Report judges a run's folder from its files alone. Its error names every
-// file that is missing, cut off or not what a run writes.
+// Report judges a run's folder from its files alone. Its error names the files
+// that are missing, cut off or not what a run writes.
 func Report(dir string) (report.Results, error) {
 	run, err := readRun(dir)
 	if err != nil {
 		return report.Results{}, err
 	}
-	var wrong []error
 	judged := make([][]Judged, len(run.Scenarios))
-	for i, id := range run.Scenarios {
-		for n := range run.Repeat {
-			name := Folder(id, n, run.Repeat)
-			one, err := Scenario(filepath.Join(dir, name), id, name)
-			wrong = append(wrong, err)
-			judged[i] = append(judged[i], one)
-		}
+	wrong := make([]error, len(run.Scenarios)+1)
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range run.Scenarios {
+		group.Go(func() error {
+			judged[i], wrong[i] = run.repetitions(dir, i)
+			return nil
+		})
 	}
+	group.Wait() // none returns an error
 	cut, err := LabControl(filepath.Join(dir, ControlFolder))
-	if err = errors.Join(append(wrong, err)...); err != nil {
+	wrong[len(wrong)-1] = err
+	if err := errors.Join(wrong...); err != nil {
 		return report.Results{}, err
 	}
 	return Results(run, judged, cut), nil
+}
+
+// repetitions judges all runs of a scenario, up to the first that it can't.
+func (r Run) repetitions(dir string, scenario int) (all []Judged, err error) {
+	id := r.Scenarios[scenario]
+	for n := range r.Repeat {
+		name := Folder(id, n, r.Repeat)
+		one, err := Scenario(filepath.Join(dir, name), id, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // Results puts together what was judged by itself: the runs of each scenario,
