@@ -115,6 +115,9 @@ func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
 		if images := run.Images(all[i : i+1]); len(images) > 0 && f.backend != backendDocker {
 			nothing = append(nothing, fmt.Errorf("%s: image %s can't run as a process; expected --backend docker", files[i], images[0]))
 		}
+		if err := judge.CheckID(s.ID); err != nil {
+			nothing = append(nothing, err)
+		}
 		if len(s.Steps) == 0 {
 			nothing = append(nothing, fmt.Errorf("%s: a topology without steps; expected a scenario (use it with exec or up)", files[i]))
 		}

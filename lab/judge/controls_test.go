@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -159,7 +160,7 @@ func TestRunFile(t *testing.T) {
 		if err := WriteRun(dir, Run{Repeat: 1, Scenarios: []string{id}}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Report(dir); err == nil || !strings.Contains(err.Error(), "expected the name of a folder") {
+		if _, err := Report(dir); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("run.json: scenario %q: ", id)) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

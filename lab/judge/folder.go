@@ -179,11 +179,23 @@ func readRun(dir string) (Run, error) {
 		return bad("no scenarios")
 	}
 	for _, id := range r.Scenarios {
-		if id == "" || id == ControlFolder || id != filepath.Base(id) || strings.HasPrefix(id, "..") {
-			return bad("scenario %q: expected the name of a folder", id)
+		if err := CheckID(id); err != nil {
+			return bad("%v", err)
 		}
 	}
 	return r, nil
+}
+
+// CheckID says what is wrong with a scenario's ID as the name of a folder in a
+// report.
+func CheckID(id string) error {
+	switch {
+	case id == ControlFolder:
+		return fmt.Errorf("scenario %q: the name is that of the lab's own control; expected another", id)
+	case id == "" || id != filepath.Base(id) || strings.HasPrefix(id, "."):
+		return fmt.Errorf("scenario %q: expected the name of a folder, without a dot in front", id)
+	}
+	return nil
 }
 
 // about is the part of the results that is not judged.

@@ -5,8 +5,12 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -67,8 +71,13 @@ type Event struct {
 // its checks.
 func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (report.Results, error) {
 	for _, s := range scenarios {
-		if s.ID == judge.ControlFolder {
-			return report.Results{}, fmt.Errorf("scenario %s: the name is that of the lab's own control", s.ID)
+		if err := judge.CheckID(s.ID); err != nil {
+			return report.Results{}, fmt.Errorf("run: %w", err)
+		}
+	}
+	if o.Report != "" { // what an earlier run said of the folder isn't true any more
+		if err := os.Remove(filepath.Join(o.Report, judge.RunFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return report.Results{}, fmt.Errorf("run: %w", err)
 		}
 	}
 	started := time.Now()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"gauntlet/lab/judge"
 	"gauntlet/lab/path"
 	"gauntlet/lab/scenario"
 	"gauntlet/nodes/control"
@@ -107,5 +108,17 @@ func TestPayload(t *testing.T) {
 	}
 	if n := len(one.payload(907)); n != 907 {
 		t.Errorf("%d bytes, asked for 907", n)
+	}
+}
+
+// Names that are no folder's, or the lab's own, are refused before anything is
+// removed or written.
+func TestNames(t *testing.T) {
+	for _, id := range []string{"..", "", judge.ControlFolder} {
+		s := parse(t, "x")
+		s.ID = id
+		if _, err := Scenarios(t.Context(), []*scenario.Scenario{s}, Options{Work: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "expected") {
+			t.Errorf("%q: %v", id, err)
+		}
 	}
 }
