@@ -92,7 +92,7 @@ func (f *finder) noteDrops() {
 			return
 		}
 		d := flow.Drops[0]
-		f.note("%s: %d dropped, the first of %s at %s by %s", flow, len(flow.Drops), or(d.From, "nobody known"), d.Router, d.Rule)
+		f.note("%s: %d dropped, the first of %s at %s by %s: %s", flow, len(flow.Drops), or(d.From, "nobody known"), d.Router, d.Rule, f.letIn(dropped{d, flow}))
 	}
 }
 
