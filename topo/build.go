@@ -51,12 +51,20 @@ func BuildIn(ctx context.Context, plan *Plan, given map[string]*ns.Handle) (*Net
 		}
 		return nil, fmt.Errorf("build network: %w", err)
 	}
-	for _, step := range []func(*space) error{b.open, b.connect, b.configure, b.finish} {
-		if err = b.each(ctx, step); err != nil {
+	for _, step := range []struct {
+		space func(*space) error
+		links func(*links) error
+	}{
+		{b.open, (*links).open},
+		{b.connect, (*links).connect},
+		{b.configure, (*links).configure},
+		{b.finish, (*links).finish},
+	} {
+		if err = b.each(ctx, step.space, step.links); err != nil {
 			break
 		}
 	}
-	n := &Network{spaces: map[string]*ns.Handle{}, taps: map[string][]string{}}
+	n := &Network{spaces: map[string]*ns.Handle{}, taps: map[string][]string{}, links: b.links}
 	for _, s := range b.spaces {
 		if s.netlink != nil {
 			err = errors.Join(err, s.netlink.close())
@@ -66,6 +74,9 @@ func BuildIn(ctx context.Context, plan *Plan, given map[string]*ns.Handle) (*Net
 		}
 		n.taps[s.name] = s.taps
 		n.missing = append(n.missing, s.missing...)
+	}
+	if b.links != nil && b.links.rtnl != nil {
+		err = errors.Join(err, b.links.rtnl.close())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("build network: %w", err), n.Close())
@@ -88,6 +99,8 @@ type space struct {
 	link    Link
 	taps    []string
 
+	impaired *impaired // its link, if that does more than bound the rate
+
 	handle  *ns.Handle
 	netlink *rtnl
 	missing []string
@@ -96,6 +109,12 @@ type space struct {
 // builder holds all namespaces: the internet, the boxes, the hosts.
 type builder struct {
 	spaces []*space
+	links  *links
+}
+
+// inner is the inner end of the link of a host or box.
+func (s *space) inner() end {
+	return end{s.uplink, uplink, hardwareAddress(insideEnd, s.outside[0].Addr())}
 }
 
 func newBuilder(plan *Plan) (*builder, error) {
@@ -140,6 +159,12 @@ func newBuilder(plan *Plan) (*builder, error) {
 		if s.uplink != "" && len(s.outside) == 0 {
 			return nil, fmt.Errorf("%s has no address", s.name)
 		}
+		if s.link.impairs() {
+			if b.links == nil {
+				b.links = &links{seed: plan.Seed}
+			}
+			b.links.add(s)
+		}
 	}
 	return b, nil
 }
@@ -152,10 +177,19 @@ func prefixes(addrs []netip.Addr, bits int) []netip.Prefix {
 	return list
 }
 
-// each runs one step on all namespaces, some of them at once.
-func (b *builder) each(ctx context.Context, step func(*space) error) error {
+// each runs one step on all namespaces, that of the links too, some of them at
+// once.
+func (b *builder) each(ctx context.Context, step func(*space) error, links func(*links) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
+	if b.links != nil {
+		group.Go(func() error {
+			if err := links(b.links); err != nil {
+				return fmt.Errorf("links with delay, jitter or loss: %w", err)
+			}
+			return nil
+		})
+	}
 	for _, s := range b.spaces {
 		group.Go(func() error {
 			if err := context.Cause(ctx); err != nil {
@@ -214,9 +248,12 @@ func (b *builder) open(s *space) (err error) {
 func (b *builder) connect(s *space) error {
 	for i, m := range s.members {
 		addr := m.outside[0].Addr()
-		s.netlink.addVeth(
-			end{m.port, portOffset + i, hardwareAddress(portEnd, addr)}, bridge,
-			end{m.uplink, uplink, hardwareAddress(insideEnd, addr)}, m.handle)
+		port := end{m.port, portOffset + i, hardwareAddress(portEnd, addr)}
+		if m.impaired == nil {
+			s.netlink.addVeth(port, bridge, m.inner(), m.handle)
+		} else {
+			s.netlink.addVeth(port, bridge, m.impaired.far, b.links.handle)
+		}
 	}
 	return s.netlink.flush()
 }
@@ -254,8 +291,8 @@ func (s *space) neighbours() {
 	}
 }
 
-// finish switches offloads off, waits for interfaces to be ready, and shapes
-// links. It comes after all uplinks are up, since only then a port is ready.
+// finish switches offloads off, waits for interfaces to be ready, and bounds
+// rates. It comes after all uplinks are up, since only then a port is ready.
 func (b *builder) finish(s *space) error {
 	var names []string
 	if s.uplink != "" {
@@ -275,24 +312,24 @@ func (b *builder) finish(s *space) error {
 			return err
 		}
 	}
-	return s.shape()
+	return s.limitRates()
 }
 
-// shape applies the upward shape of the own link and the downward shapes of
-// the members' links, all of which are on interfaces of this namespace.
-func (s *space) shape() error {
+// limitRates bounds the upward rate of the own link and the downward rates of
+// the members' links, all of which leave by interfaces of this namespace.
+func (s *space) limitRates() error {
 	type job struct {
 		index int
-		shape Shape
+		rate  uint64
 		whose string
 	}
 	var jobs []job
-	if s.link.Up != (Shape{}) {
-		jobs = append(jobs, job{uplink, s.link.Up, s.name + "'s uplink, up"})
+	if s.link.Up.Rate > 0 {
+		jobs = append(jobs, job{uplink, s.link.Up.Rate, s.name + "'s uplink, up"})
 	}
 	for i, m := range s.members {
-		if m.link.Down != (Shape{}) {
-			jobs = append(jobs, job{portOffset + i, m.link.Down, m.name + "'s uplink, down"})
+		if m.link.Down.Rate > 0 {
+			jobs = append(jobs, job{portOffset + i, m.link.Down.Rate, m.name + "'s uplink, down"})
 		}
 	}
 	if len(jobs) == 0 {
@@ -304,12 +341,12 @@ func (s *space) shape() error {
 	}
 	defer shaper.close()
 	for _, j := range jobs {
-		missing, err := shaper.apply(j.index, j.shape)
+		missing, err := shaper.limit(j.index, j.rate)
 		if err != nil {
 			return fmt.Errorf("shape %s: %w", j.whose, err)
 		}
-		for _, m := range missing {
-			s.missing = append(s.missing, fmt.Sprintf("%s: this kernel can't do %s.", j.whose, m))
+		if missing != "" {
+			s.missing = append(s.missing, fmt.Sprintf("%s: this kernel can't do %s.", j.whose, missing))
 		}
 	}
 	return nil
@@ -319,6 +356,9 @@ func (s *space) shape() error {
 const (
 	insideEnd = 0
 	portEnd   = 1
+	nearEnd   = 2 // of a link with impairments, see links
+	farEnd    = 3
+	middle    = 4
 )
 
 // hardwareAddress makes a locally administered unicast address (IEEE 802, the

@@ -19,12 +19,18 @@ import (
 
 // build makes a network that ends with the test. Without the right to make
 // namespaces the test is skipped, or fails if GAUNTLET_NO_SKIP is 1.
-func build(t *testing.T, d Description) (*Plan, *Network) {
+func build(t testing.TB, d Description) (*Plan, *Network) {
 	t.Helper()
 	plan, err := NewPlan(d)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return plan, stand(t, plan)
+}
+
+// stand builds a plan.
+func stand(t testing.TB, plan *Plan) *Network {
+	t.Helper()
 	n, err := Build(t.Context(), plan)
 	if errors.Is(err, unix.EPERM) && os.Getenv("GAUNTLET_NO_SKIP") != "1" {
 		t.Skipf("no right to make network namespaces: %v", err)
@@ -37,7 +43,7 @@ func build(t *testing.T, d Description) (*Plan, *Network) {
 			t.Error(err)
 		}
 	})
-	return plan, n
+	return n
 }
 
 // interfaces lists those of the calling thread's namespace.
@@ -54,7 +60,7 @@ func interfaces(t *testing.T) (names []string) {
 }
 
 // listen opens a UDP socket in a namespace.
-func listen(t *testing.T, h *ns.Handle, addr netip.Addr) *net.UDPConn {
+func listen(t testing.TB, h *ns.Handle, addr netip.Addr) *net.UDPConn {
 	t.Helper()
 	var c *net.UDPConn
 	if err := h.Do(func() (err error) {
@@ -68,7 +74,7 @@ func listen(t *testing.T, h *ns.Handle, addr netip.Addr) *net.UDPConn {
 }
 
 // deliver sends one datagram and returns what arrived and from where.
-func deliver(t *testing.T, from, to *net.UDPConn, payload string) (string, netip.AddrPort) {
+func deliver(t testing.TB, from, to *net.UDPConn, payload string) (string, netip.AddrPort) {
 	t.Helper()
 	if _, err := from.WriteToUDPAddrPort([]byte(payload), to.LocalAddr().(*net.UDPAddr).AddrPort()); err != nil {
 		t.Fatalf("send: %v", err)
@@ -302,25 +308,6 @@ func TestBuildShapesRate(t *testing.T) {
 				t.Errorf("%d datagrams in %v, want at least %v", count, took, least)
 			}
 		})
-	}
-}
-
-func TestBuildNamesWhatTheKernelLacks(t *testing.T) {
-	_, n := build(t, Description{
-		Boxes: []BoxDescription{{Name: "home", Translates: true, Link: Link{Up: Shape{Delay: 25 * time.Millisecond, Jitter: 2 * time.Millisecond}, Down: Shape{Loss: 0.01}}}},
-		Hosts: []HostDescription{{Name: "alice", Behind: "home"}},
-	})
-	got := n.Missing()
-	if len(got) == 0 {
-		t.Skip("this kernel has netem")
-	}
-	want := []string{
-		"home's uplink, down: this kernel can't do loss 1%.",
-		"home's uplink, up: this kernel can't do delay 25ms.",
-		"home's uplink, up: this kernel can't do jitter 2ms.",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("missing: %q, want %q", got, want)
 	}
 }
 

@@ -13,6 +13,8 @@ type Plan struct {
 	Internet Internet `json:"internet"`
 	Boxes    []Box    `json:"boxes"` // outermost first; in file order at equal depth
 	Hosts    []Host   `json:"hosts"` // in file order
+	// Seed decides which packets the links lose and how their delays vary.
+	Seed uint64 `json:"seed,omitempty"`
 }
 
 // Internet is the router that joins all outermost boxes and public hosts.

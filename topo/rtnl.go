@@ -171,8 +171,8 @@ type end struct {
 	mac   net.HardwareAddr
 }
 
-// addVeth queues a veth pair in one message: the port, on a bridge of this
-// namespace and up, and its peer in another, down.
+// addVeth queues a veth pair in one message: the port, up and on a bridge of
+// this namespace unless that is 0, and its peer in another, down.
 func (s *rtnl) addVeth(port end, bridge int, peer end, in *ns.Handle) {
 	other := nl.NewRtAttr(nl.VETH_INFO_PEER, nil)
 	down := nl.NewIfInfomsg(unix.AF_UNSPEC) // the kernel can't bring it up before it is joined to the port
@@ -185,10 +185,22 @@ func (s *rtnl) addVeth(port end, bridge int, peer end, in *ns.Handle) {
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
 	data.AddChild(other)
-	s.add("add veth "+port.name, unix.RTM_NEWLINK, create, upMessage(port.index),
+	attrs := []nl.NetlinkRequestData{
+		upMessage(port.index),
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(port.name)),
-		nl.NewRtAttr(unix.IFLA_ADDRESS, port.mac),
-		nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))), info)
+		nl.NewRtAttr(unix.IFLA_ADDRESS, port.mac), info,
+	}
+	if bridge != 0 {
+		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))))
+	}
+	s.add("add veth "+port.name, unix.RTM_NEWLINK, create, attrs...)
+}
+
+// setMaster queues putting an interface onto a bridge.
+func (s *rtnl) setMaster(name string, index, bridge int) {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	s.add("put "+name+" onto a bridge", unix.RTM_SETLINK, 0, msg, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))))
 }
 
 // setUp queues bringing an interface up.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gauntlet/topo/ns"
+	"gauntlet/topo/pump"
 )
 
 const (
@@ -36,8 +37,9 @@ const (
 	queueTime   = 200 * time.Millisecond
 	queueFrames = 8
 
-	// netemQueue is how many packets netem(8) may hold during their delay.
-	netemQueue = 100_000
+	// netemQueue is how many frames netem(8) may hold during their delay: what a
+	// line of the pump holds of the longest ones.
+	netemQueue = pump.MaxBytes / frame
 )
 
 // shaper applies shapes to the interfaces of one namespace.
@@ -55,45 +57,42 @@ func newShaper(h *ns.Handle) (*shaper, error) {
 
 func (s *shaper) close() { s.handle.Close() }
 
-// apply shapes what leaves an interface. It returns what the shape asks for
-// and the kernel lacks, such as "delay 25ms".
-func (s *shaper) apply(index int, shape Shape) (missing []string, err error) {
-	parent := uint32(netlink.HANDLE_ROOT)
-	if shape.Delay > 0 || shape.Jitter > 0 || shape.Loss > 0 {
-		switch err := s.handle.QdiscAdd(netem(index, shape)); {
-		case err == nil:
-			parent = netlink.MakeHandle(1, 1)
-		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP):
-			missing = impairments(shape)
-		default:
-			return nil, fmt.Errorf("add netem: %w", err)
-		}
+// limit bounds the rate at which frames leave an interface. It returns what the
+// kernel lacks for it, such as "rate 128000 bit/s", or "".
+func (s *shaper) limit(index int, rate uint64) (missing string, err error) {
+	switch err := s.handle.QdiscAdd(tbf(index, netlink.HANDLE_ROOT, rate)); {
+	case err == nil:
+		return "", nil
+	case lacking(err):
+		return fmt.Sprintf("rate %d bit/s", rate), nil
+	default:
+		return "", fmt.Errorf("add tbf: %w", err)
 	}
-	if shape.Rate > 0 {
-		switch err := s.handle.QdiscAdd(tbf(index, parent, shape.Rate)); {
-		case err == nil:
-		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP):
-			missing = append(missing, fmt.Sprintf("rate %d bit/s", shape.Rate))
-		default:
-			return nil, fmt.Errorf("add tbf: %w", err)
-		}
-	}
-	return missing, nil
 }
 
-// impairments lists what only netem does.
-func impairments(s Shape) (list []string) {
-	if s.Delay > 0 {
-		list = append(list, fmt.Sprintf("delay %v", s.Delay))
+// delay has frames leave an interface later, by netem. lacks says that this
+// kernel has none.
+func (s *shaper) delay(index int, by time.Duration) (lacks bool, err error) {
+	switch err := s.handle.QdiscAdd(netem(index, by)); {
+	case err == nil:
+		return false, nil
+	case lacking(err):
+		return true, nil
+	default:
+		return false, fmt.Errorf("add netem: %w", err)
 	}
-	if s.Jitter > 0 {
-		list = append(list, fmt.Sprintf("jitter %v", s.Jitter))
-	}
-	if s.Loss > 0 {
-		list = append(list, fmt.Sprintf("loss %g%%", s.Loss*100))
-	}
-	return list
 }
+
+// undelay takes the delay away again.
+func (s *shaper) undelay(index int, by time.Duration) error {
+	if err := s.handle.QdiscDel(netem(index, by)); err != nil {
+		return fmt.Errorf("remove netem: %w", err)
+	}
+	return nil
+}
+
+// lacking says whether the kernel refused a queue because it doesn't know it.
+func lacking(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) }
 
 func tbf(index int, parent uint32, rate uint64) *netlink.Tbf {
 	bytes := rate / 8
@@ -107,18 +106,11 @@ func tbf(index int, parent uint32, rate uint64) *netlink.Tbf {
 	}
 }
 
-func netem(index int, s Shape) *netlink.Netem {
+func netem(index int, delay time.Duration) *netlink.Netem {
 	return netlink.NewNetem(
 		netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
 		netlink.NetemQdiscAttrs{
-			Latency: microseconds(s.Delay),
-			Jitter:  microseconds(s.Jitter),
-			Loss:    float32(s.Loss * 100),
+			Latency: uint32(min(delay.Microseconds(), math.MaxUint32)),
 			Limit:   netemQueue,
 		})
-}
-
-// microseconds converts for netem, which counts in them.
-func microseconds(d time.Duration) uint32 {
-	return uint32(min(d.Microseconds(), math.MaxUint32))
 }

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"gauntlet/topo/ns"
@@ -57,10 +58,9 @@ type Pump struct {
 	stopped atomic.Bool
 	done    chan struct{}
 
-	mu   sync.Mutex // guards the lanes' lines, and err
-	err  error
-	once sync.Once
-	end  error
+	mu     sync.Mutex // guards the lanes' lines, and what follows
+	err    error
+	closed bool
 }
 
 // lane is one direction of a link.
@@ -97,31 +97,46 @@ func Start(space *ns.Handle, links []Link) (_ *Pump, err error) {
 	if err := errors.Join(p.watch(p.timer, timerEvent, unix.EPOLLIN|unix.EPOLLET), p.watch(p.wake, wakeEvent, unix.EPOLLIN)); err != nil {
 		return nil, err
 	}
-	for _, l := range links {
-		if err := p.add(space, l); err != nil {
-			return nil, fmt.Errorf("link %s: %w", l.Name, err)
-		}
+	if err := p.open(space); err != nil {
+		return nil, err
 	}
 	go p.run()
 	return p, nil
 }
 
-// add opens both ends of a link.
-func (p *Pump) add(space *ns.Handle, l Link) error {
-	inner, err := openPort(space, l.Inner)
-	if err != nil {
+// open opens both ends of all links. Each waits for a grace period of the
+// kernel's, so all do at once.
+func (p *Pump) open(space *ns.Handle) error {
+	p.lanes = make([]*lane, 2*len(p.links))
+	var opening errgroup.Group
+	opening.SetLimit(maxOpening)
+	for n, l := range p.links {
+		up, down := &lane{line: NewLine(l.Up, l.Seed, hash(l.Name+"/up"))}, &lane{line: NewLine(l.Down, l.Seed, hash(l.Name+"/down"))}
+		p.lanes[2*n], p.lanes[2*n+1] = up, down
+		for _, e := range []struct {
+			name     string
+			from, to *lane
+		}{{l.Inner, up, down}, {l.Outer, down, up}} {
+			opening.Go(func() (err error) {
+				e.from.from, err = openPort(space, e.name)
+				e.to.to = e.from.from
+				return err
+			})
+		}
+	}
+	if err := opening.Wait(); err != nil {
 		return err
 	}
-	up := &lane{from: inner, line: NewLine(l.Up, l.Seed, hash(l.Name+"/up"))}
-	down := &lane{to: inner, line: NewLine(l.Down, l.Seed, hash(l.Name+"/down"))}
-	p.lanes = append(p.lanes, up, down)
-	if up.to, err = openPort(space, l.Outer); err != nil {
-		return err
+	for n, l := range p.lanes {
+		if err := p.watch(l.from.fd, n, unix.EPOLLIN); err != nil {
+			return err
+		}
 	}
-	down.from = up.to
-	n := len(p.lanes)
-	return errors.Join(p.watch(up.from.fd, n-2, unix.EPOLLIN), p.watch(down.from.fd, n-1, unix.EPOLLIN))
+	return nil
 }
+
+// maxOpening bounds the threads that are in the namespace at once.
+const maxOpening = 64
 
 func (p *Pump) watch(fd, event int, events uint32) error {
 	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(event)}); err != nil {
@@ -278,19 +293,22 @@ func (p *Pump) Report() ([]Report, error) {
 }
 
 // Close ends the pump and waits for it. What is under way is lost. It returns
-// why the pump ended before, if it did.
+// why the pump ended before, if it did. A second Close does nothing.
 func (p *Pump) Close() error {
-	p.once.Do(func() {
-		p.stopped.Store(true)
-		if _, err := unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
-			p.end = fmt.Errorf("close frame pump: %w", err)
-			return // the loop can't be told; it still uses the descriptors
-		}
-		<-p.done
-		_, err := p.Report()
-		p.end = errors.Join(err, p.release())
-	})
-	return p.end
+	p.mu.Lock()
+	closed := p.closed
+	p.closed = true
+	p.mu.Unlock()
+	if closed {
+		return nil
+	}
+	p.stopped.Store(true)
+	if _, err := unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+		return fmt.Errorf("close frame pump: %w", err) // the loop still uses the descriptors
+	}
+	<-p.done
+	_, err := p.Report()
+	return errors.Join(err, p.release())
 }
 
 // release closes what is open.
