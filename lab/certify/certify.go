@@ -54,7 +54,8 @@ const behind = " behind "
 // the plan, outermost first, then the chains.
 //
 // Nothing else may send through the boxes meanwhile, and nobody else may read
-// their drop logs. When it returns, its measuring points are gone, and all
+// their drop logs. The links have no delay, jitter or loss as long, since it is
+// the boxes that are measured. When it returns, its measuring points are gone, and all
 // boxes are as they were when they were built: no flows, sets empty, counters
 // zero. What is wrong with a box is in its certificate; the error is for what
 // kept all from being measured.
@@ -63,12 +64,16 @@ func Boxes(ctx context.Context, i *internet.Internet) (certificates []Certificat
 	if len(boxes) == 0 {
 		return nil, nil
 	}
-	b, err := newBench(i)
-	if err != nil {
+	// A packet that a link loses would look like one that a box filters.
+	if err := i.Calm(true); err != nil {
 		return nil, fmt.Errorf("certify: %w", err)
 	}
+	b, err := newBench(i)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("certify: %w", err), i.Calm(false))
+	}
 	defer func() {
-		if err = errors.Join(err, b.close(), reset(i, boxes)); err != nil {
+		if err = errors.Join(err, b.close(), i.Calm(false), reset(i, boxes)); err != nil {
 			certificates, err = nil, fmt.Errorf("certify: %w", err)
 		}
 	}()

@@ -1,11 +1,13 @@
 package certify
 
 import (
+	"context"
 	"errors"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -240,5 +242,37 @@ func TestPresets(t *testing.T) {
 	}
 	if _, err := Presets(t.Context(), "nonsense"); err == nil || !strings.Contains(err.Error(), `"nonsense"`) {
 		t.Errorf("an unknown preset: %v, want its name", err)
+	}
+}
+
+// A box is measured as if its uplink were perfect, and the uplink is as it was
+// when that is done.
+func TestBoxesBehindBadLinks(t *testing.T) {
+	i := up(t, `
+topology:
+  middleboxes:
+    far:  {preset: port-restricted, link: {delay: 2s, jitter: 100ms, loss: 60%}}
+    near: {preset: symmetric, behind: far, link: {delay: 300ms, up: {loss: 100%}}}
+  hosts: {login: {}, alice: {behind: near}}
+`)
+	certificates, err := Boxes(t.Context(), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(certificates) != 3 {
+		t.Errorf("%d certificates, want 3", len(certificates))
+	}
+	for _, c := range certificates {
+		if !c.Certified() {
+			t.Errorf("%s: %q", c.Box, c.Differences)
+		}
+	}
+	if doubts := i.Doubts(); len(doubts) > 0 {
+		t.Errorf("doubts: %q", doubts)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := i.Answer(ctx); err == nil {
+		t.Error("an answer came through a link that loses everything upward")
 	}
 }

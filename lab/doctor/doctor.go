@@ -64,11 +64,8 @@ func Examine(ctx context.Context) []Finding {
 		func() error {
 			return tryQdisc(&netlink.Tbf{QdiscAttrs: root(), Rate: 125_000, Limit: 30_000, Buffer: 3_000})
 		})
-	try(Finding{Feature: "link delay, jitter and loss (netem)", Needed: "checks over a link with delay, jitter or loss",
-		Remedy: "load the module sch_netem"},
-		func() error {
-			return tryQdisc(netlink.NewNetem(root(), netlink.NetemQdiscAttrs{Latency: 1000}))
-		})
+	try(Finding{Feature: "link delay, jitter and loss (in user space)", Needed: "checks over a link with delay, jitter or loss",
+		Remedy: "load the module af_packet"}, func() error { return tryLink(ctx) })
 	return all
 }
 
@@ -127,6 +124,28 @@ func tryPreset(ctx context.Context, preset string) error {
 	}
 	defer i.Close()
 	return i.Answer(ctx)
+}
+
+// tryLink has a host with a slow link ask its gateway.
+func tryLink(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errors.New("no answer within 5s"))
+	defer cancel()
+	// Jitter keeps it from being netem's, which would leave the pump untried.
+	slow := scenario.Shape{Delay: time.Millisecond, Jitter: time.Millisecond}
+	i, err := internet.Up(ctx, scenario.Topology{Hosts: scenario.Named[scenario.Host]{
+		{Name: "host", Value: scenario.Host{Link: &scenario.Link{Shape: slow}}},
+	}})
+	if err != nil {
+		return err
+	}
+	defer i.Close()
+	if err := i.Answer(ctx); err != nil {
+		return err
+	}
+	if doubts := i.Doubts(); len(doubts) > 0 {
+		return errors.New(strings.Join(doubts, " "))
+	}
+	return nil
 }
 
 func tryAccounting() error {

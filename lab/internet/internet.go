@@ -44,10 +44,11 @@ type box struct {
 
 // Up builds the topology of a scenario and loads the rules of its boxes. What
 // was made so far is undone where it fails.
-func Up(ctx context.Context, t scenario.Topology) (*Internet, error) { return UpIn(ctx, t, nil) }
+func Up(ctx context.Context, t scenario.Topology) (*Internet, error) { return UpIn(ctx, t, 0, nil) }
 
-// UpIn is Up with the namespaces of some hosts given, see [topo.BuildIn].
-func UpIn(ctx context.Context, t scenario.Topology, given map[string]*ns.Handle) (_ *Internet, err error) {
+// UpIn is Up with a seed, which decides what links do at random, and the
+// namespaces of some hosts given, see [topo.BuildIn].
+func UpIn(ctx context.Context, t scenario.Topology, seed uint64, given map[string]*ns.Handle) (_ *Internet, err error) {
 	plan, err := topo.NewPlan(t.Description())
 	if err != nil {
 		for _, h := range given {
@@ -55,6 +56,7 @@ func UpIn(ctx context.Context, t scenario.Topology, given map[string]*ns.Handle)
 		}
 		return nil, err
 	}
+	plan.Seed = seed
 	i := &Internet{Plan: plan, boxes: map[string]*box{}, former: map[string][]netip.Addr{}}
 	if i.network, err = topo.BuildIn(ctx, plan, given); err != nil {
 		return nil, fmt.Errorf("build the topology: %w", err)
@@ -223,6 +225,12 @@ func (i *Internet) Interfaces(name string) []string { return i.network.Interface
 
 // Missing says what this kernel lacks of what the topology asks for.
 func (i *Internet) Missing() []string { return i.network.Missing() }
+
+// Doubts says where links did what the topology doesn't ask for, up to now.
+func (i *Internet) Doubts() []string { return i.network.Doubts() }
+
+// Calm switches the delay, jitter and loss of all links off, or on again.
+func (i *Internet) Calm(calm bool) error { return i.network.Calm(calm) }
 
 // Names are those of all hosts, then of all boxes.
 func (i *Internet) Names() []string {

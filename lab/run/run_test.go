@@ -57,7 +57,7 @@ func TestSelect(t *testing.T) {
 func TestNothingDriven(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("out of time"))
-	one := &single{Scenario: parse(t, "x"), name: "x", tell: func(Event) {}, options: Options{Work: t.TempDir()}}
+	one := &single{Scenario: parse(t, "x"), name: "x", tell: func(Event) {}, random: newRandom(1, 0, 0), options: Options{Work: t.TempDir()}}
 	var ids []string
 	for _, c := range one.run(ctx).Checks {
 		ids = append(ids, c.ID)

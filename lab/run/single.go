@@ -146,7 +146,7 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.internet, err = internet.UpIn(ctx, r.Topology, given); err != nil {
+	if r.internet, err = internet.UpIn(ctx, r.Topology, r.random.Uint64(), given); err != nil {
 		return err
 	}
 	r.unsure = append(r.unsure, r.internet.Missing()...)
@@ -172,6 +172,7 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 		return fmt.Errorf("start the capture: %w", err)
 	}
 	defer func() {
+		r.unsure = append(r.unsure, r.internet.Doubts()...)
 		_, closing := r.recorder.Close() // the losses are in the evidence
 		closing = errors.Join(closing, r.writeRecords(dir))
 		if closing != nil {
