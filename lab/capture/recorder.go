@@ -79,8 +79,7 @@ func (r *Recorder) reached(marks []*mark) []*mark {
 			left = append(left, m)
 			continue
 		}
-		r.store.flush()
-		close(m.done)
+		r.store.flush(m.done)
 	}
 	return left
 }

@@ -26,6 +26,7 @@ type store struct {
 	written     []uint64 // packets, by tap
 	capture     *evidence.CaptureWriter
 	captureFile *os.File
+	spool       *spool // in front of it
 
 	mu       sync.Mutex // guards what follows
 	lines    map[string]*lines
@@ -46,7 +47,8 @@ func openStore(dir string, taps []string, bound int64) (*store, error) {
 	if s.captureFile, err = create(dir, evidence.CaptureFile); err != nil {
 		return nil, err
 	}
-	if s.capture, err = evidence.NewCaptureWriter(s.captureFile, taps); err != nil {
+	s.spool = newSpool(s.captureFile)
+	if s.capture, err = evidence.NewCaptureWriter(s.spool, taps); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	for _, name := range []string{evidence.ConntrackFile, evidence.DropsFile} {
@@ -103,11 +105,13 @@ func (s *store) statistics(index int, received, dropped uint64) {
 	}
 }
 
-// flush hands the packets on to the file.
-func (s *store) flush() {
+// flush hands the packets on to the file, and closes a channel when they are
+// there.
+func (s *store) flush(written chan<- struct{}) {
 	if err := s.capture.Flush(); err != nil {
 		s.problem(err)
 	}
+	s.spool.mark(written)
 }
 
 // line appends a value to one of the files of lines.
@@ -162,6 +166,9 @@ func (s *store) close() error {
 	var errs []error
 	if s.capture != nil {
 		errs = append(errs, s.capture.Flush())
+	}
+	if s.spool != nil {
+		errs = append(errs, s.spool.close())
 	}
 	errs = append(errs, s.captureFile.Close())
 	for _, l := range s.lines {
