@@ -62,3 +62,18 @@ func processorTime() time.Duration {
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
+
+// BenchmarkStart measures what it costs to begin and end a recording at 20 taps.
+func BenchmarkStart(b *testing.B) {
+	l := newLab(b)
+	for b.Loop() {
+		config := l.config(b.TempDir())
+		for len(config.Taps) < 20 {
+			config.Taps = append(config.Taps, config.Taps[0])
+		}
+		r, err := Start(context.Background(), config)
+		must(b, err)
+		_, err = r.Close()
+		must(b, err)
+	}
+}

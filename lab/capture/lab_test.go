@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -78,6 +79,9 @@ func newLab(t testing.TB) lab {
 		address(t, p.host, "eth0", p.hostNet, p.gateway)
 		address(t, l.router, p.iface, p.boxNet, "")
 	}
+	for space, names := range map[*ns.Handle][]string{l.inner: {"eth0"}, l.outer: {"eth0"}, l.router: {"lan", "wan"}} {
+		carry(t, space, names)
+	}
 	must(t, l.router.Sysctl("net.ipv4.ip_forward", "1"))
 	must(t, l.router.Sysctl("net.netfilter.nf_conntrack_acct", "1"))
 	must(t, l.router.Sysctl("net.netfilter.nf_conntrack_timestamp", "1"))
@@ -98,6 +102,28 @@ func address(t testing.TB, namespace *ns.Handle, iface, network, gateway string)
 	must(t, handle.LinkSetUp(link))
 	if gateway != "" {
 		must(t, handle.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gateway)}))
+	}
+}
+
+// carry waits until interfaces have a queue to send through, which the kernel
+// gives them a little after they are up. A packet before that is lost, and
+// whoever asked for its neighbour's address asks again a second later.
+func carry(t testing.TB, namespace *ns.Handle, names []string) {
+	t.Helper()
+	handle, err := netlink.NewHandleAt(netns.NsHandle(namespace.FD()))
+	must(t, err)
+	defer handle.Close()
+	for deadline := time.Now().Add(5 * time.Second); len(names) > 0; {
+		link, err := handle.LinkByName(names[0])
+		must(t, err)
+		if link.Attrs().OperState == netlink.OperUp {
+			names = names[1:]
+			continue
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is %v, not up", names[0], link.Attrs().OperState)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
