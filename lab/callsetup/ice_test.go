@@ -1,0 +1,244 @@
+package callsetup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	pion "github.com/pion/stun/v3"
+	"golang.org/x/sys/unix"
+
+	"gauntlet/lab/internet"
+	"gauntlet/nodes/stun"
+	"gauntlet/topo/ns"
+)
+
+// limit bounds one call.
+const limit = 30 * time.Second
+
+// stand builds the internet of a comparison, with a STUN server on a supernode's
+// host, and returns the server's address.
+func stand(t testing.TB, rtt time.Duration) (*internet.Internet, netip.AddrPort) {
+	t.Helper()
+	i, err := internet.Up(t.Context(), Topology(rtt, "sn1"))
+	if errors.Is(err, unix.EPERM) && os.Getenv("GAUNTLET_NO_SKIP") != "1" {
+		t.Skipf("no right to make network namespaces: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if doubts := i.Doubts(); len(doubts) > 0 {
+			t.Errorf("doubts about the links: %q", doubts)
+		}
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	sn, _ := i.Plan.Host("sn1")
+	address := netip.AddrPortFrom(sn.Addrs[0], 3478)
+	serve(t, i.Namespace("sn1"), address)
+	return i, address
+}
+
+// serve answers Binding requests as the overlay's supernodes do, but shorter ones
+// than its responses too: pion's are not padded.
+func serve(t testing.TB, space *ns.Handle, address netip.AddrPort) {
+	t.Helper()
+	var conn *net.UDPConn
+	if err := space.Do(func() (err error) {
+		conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(address))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffer := make([]byte, 1500)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(buffer)
+			if err != nil {
+				return // closed
+			}
+			m := &pion.Message{Raw: buffer[:n]}
+			if m.Decode() != nil || m.Type != pion.BindingRequest {
+				continue
+			}
+			if response, err := stun.Response(m.TransactionID, from); err == nil {
+				conn.WriteToUDPAddrPort(response, from) // a lost response is asked for again
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-done
+	})
+}
+
+// end is an agent's process.
+type end struct {
+	in   io.WriteCloser
+	told chan signal // what it says; closed with it
+	wait func() error
+}
+
+func (e *end) tell(s signal) error {
+	line, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	_, err = e.in.Write(append(line, '\n'))
+	return err
+}
+
+// startAgent starts an agent on a host.
+func startAgent(ctx context.Context, space *ns.Handle, server netip.AddrPort) (*end, error) {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), agentVariable+"="+server.String())
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := space.Do(cmd.Start); err != nil {
+		return nil, err
+	}
+	e := &end{in: in, told: make(chan signal, 64)}
+	read := make(chan error, 1)
+	go func() {
+		defer close(e.told)
+		lines := json.NewDecoder(out)
+		for {
+			var s signal
+			if err := lines.Decode(&s); err != nil {
+				read <- err
+				return
+			}
+			e.told <- s
+		}
+	}()
+	e.wait = func() error {
+		err := in.Close()
+		for range e.told { // what it still says
+		}
+		if of := <-read; !errors.Is(of, io.EOF) {
+			err = errors.Join(err, of)
+		}
+		return errors.Join(err, cmd.Wait())
+	}
+	return e, nil
+}
+
+// setUp is how long one call takes by pion/ice. The caller's offer is with the
+// callee before that accepts; the answer's candidates follow one by one. Offer
+// and answer pass through this process without delay, which favours ICE: through
+// a supernode each would take a round trip.
+func setUp(ctx context.Context, i *internet.Internet, server netip.AddrPort) (took time.Duration, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no call within %v", limit))
+	defer cancel()
+	caller, err := startAgent(ctx, i.Namespace(Caller), server)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, caller.wait()) }()
+	callee, err := startAgent(ctx, i.Namespace(Callee), server)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, callee.wait()) }()
+
+	if err := caller.tell(signal{Accept: true, Caller: true}); err != nil {
+		return 0, err
+	}
+	var offer []signal
+	for gathered := false; !gathered; {
+		select {
+		case s, ok := <-caller.told:
+			if !ok {
+				return 0, errors.New("the caller ended")
+			}
+			offer, gathered = append(offer, s), s.Gathered
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	start := time.Now()
+	for _, s := range append([]signal{{Accept: true}}, offer...) {
+		if err := callee.tell(s); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		select {
+		case s, ok := <-callee.told:
+			if !ok {
+				return 0, errors.New("the callee ended")
+			}
+			if s.Got {
+				return time.Since(start), nil
+			}
+			if err := caller.tell(s); err != nil {
+				return 0, err
+			}
+		case s, ok := <-caller.told:
+			if !ok {
+				return 0, errors.New("the caller ended")
+			}
+			if s.Got {
+				return time.Since(start), nil
+			}
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// No call is set up in less than the answer's way to the caller's first check
+// and its answer: a round trip, of which the boxes let no part be left out.
+func TestICE(t *testing.T) {
+	const rtt = 50 * time.Millisecond
+	i, server := stand(t, rtt)
+	took, err := setUp(t.Context(), i, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took < rtt {
+		t.Errorf("a call was set up in %v, less than a round trip of %v", took, rtt)
+	}
+}
+
+// BenchmarkICE is the time from accepting to the first datagram by pion/ice:
+// the median, and the longest.
+func BenchmarkICE(b *testing.B) {
+	for _, rtt := range []time.Duration{0, 50 * time.Millisecond} {
+		b.Run(fmt.Sprintf("rtt=%v", rtt), func(b *testing.B) {
+			i, server := stand(b, rtt)
+			var all []time.Duration
+			for b.Loop() {
+				took, err := setUp(b.Context(), i, server)
+				if err != nil {
+					b.Fatal(err)
+				}
+				all = append(all, took)
+			}
+			slices.Sort(all)
+			b.ReportMetric(float64(all[len(all)/2].Microseconds())/1e3, "median-ms")
+			b.ReportMetric(float64(all[len(all)-1].Microseconds())/1e3, "longest-ms")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
