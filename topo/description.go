@@ -52,12 +52,13 @@ type Link struct {
 	Down Shape `json:"down,omitzero"` // from the internet
 }
 
-// Shape is what one direction of a link does to packets. A zero field does
-// nothing.
+// Shape is what one direction of a link does to packets: first the rate, then
+// loss and delay. A zero field does nothing. No packet overtakes another; see
+// pump.Impairment for what is random.
 type Shape struct {
 	Rate   uint64        `json:"rate_bits_per_second,omitempty"`
 	Delay  time.Duration `json:"delay_ns,omitempty"`  // of every packet, one way
-	Jitter time.Duration `json:"jitter_ns,omitempty"` // delay varies by up to this, either way
+	Jitter time.Duration `json:"jitter_ns,omitempty"` // delay varies by up to this, either way, evenly
 	Loss   float64       `json:"loss,omitempty"`      // share of packets lost, 0 to 1
 }
 

@@ -20,4 +20,7 @@
 // a neighbour.
 // A middlebox is a router between its wan and its lan, and boxes may stand
 // behind boxes. Its rules are no business of this package.
+//
+// An uplink may have a rate, which tbf keeps at both ends, and delay, jitter and
+// loss, which are made between them, out of sight of every capture: see links.
 package topo

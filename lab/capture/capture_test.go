@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -305,6 +306,37 @@ func TestOverflow(t *testing.T) {
 	must(t, ring.count())
 	if ring.dropped == 0 || read == 0 || ring.received < sent {
 		t.Errorf("a ring of one block got %d packets, dropped %d and gave %d", ring.received, ring.dropped, read)
+	}
+}
+
+// TestOverflowIsDoubt records through a ring of one block: what that lost is in
+// the files, and a reason for doubt to whoever reads them.
+func TestOverflowIsDoubt(t *testing.T) {
+	l := newLab(t)
+	dir := t.TempDir()
+	writeWorld(t, dir)
+	config := l.config(dir)
+	config.RingBytes = 1
+	r, err := Start(timeout(t), config)
+	must(t, err)
+	inside := listen(t, l.inner, "10.0.1.2:4000")
+	listen(t, l.outer, "198.18.1.2:5000")
+	// Ten times what a block holds, in much less than the reader's interval.
+	for range 10 * blockBytes / 1400 {
+		send(t, inside, netip.AddrPortFrom(outerAddress, 5000), 1400)
+	}
+	losses, err := r.Close()
+	must(t, err)
+	for _, tap := range losses.Taps {
+		if tap.Dropped == 0 || tap.Received <= tap.Dropped {
+			t.Errorf("%s: %d of %d packets dropped, want some, not all", tap.Name, tap.Dropped, tap.Received)
+		}
+	}
+	ev, err := evidence.Read(dir)
+	must(t, err)
+	want := fmt.Sprintf("the capture at inner/eth0 lost %d of %d packets", losses.Taps[0].Dropped, losses.Taps[0].Received)
+	if !slices.Contains(ev.Losses.Reasons(), want) {
+		t.Errorf("reasons for doubt: %q, want %q among them", ev.Losses.Reasons(), want)
 	}
 }
 
