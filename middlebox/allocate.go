@@ -22,6 +22,7 @@ func tryChain(p Protocol, address int) string      { return fmt.Sprintf("try-%s-
 func (g *generator) mappings() {
 	rules := []rule{}
 	for _, p := range transports {
+		rules = append(rules, g.asked(p)...)
 		rules = append(rules, rule{
 			comment: fmt.Sprintf("%s: what has a mapping keeps it.", g.b.Mapping),
 			terms:   []term{l4proto(p), g.snatToKept(p)},

@@ -112,6 +112,8 @@ type Behaviour struct {
 	Block          []Protocol // stopped both ways, also in flows that exist already
 	Deny           []Deny     // external hosts nobody inside can talk to
 	Allow          []Service  // if any, all of UDP and TCP that can be reached from inside
+	Proxy          Proxy      // a program in the box, and nothing of UDP and TCP gets through otherwise
+	PortMapping    bool       // hosts inside may ask for mappings that let everybody in: UPnP IGD, NAT-PMP (RFC 6886), PCP (RFC 6887)
 }
 
 // Translates says whether the box has external addresses that stand for the
@@ -121,9 +123,9 @@ func (b Behaviour) Translates() bool { return b.Mapping != NoMapping }
 // ChangedTo returns what a running box of behaviour b does once it is told to
 // become next. If b translates and next has no mapping of its own, as the
 // firewall presets, the box keeps its translation, that is Mapping, Ports,
-// PortBlock, Pool and Hairpin: the hosts behind it keep their private addresses, and
-// without translation they would be cut off for a reason the change isn't
-// about. Everything else is next's. The result may be one that Validate
+// PortBlock, Pool, Hairpin and, unless next has a proxy, PortMapping: the hosts
+// behind it keep their private addresses, and without translation they would be
+// cut off for a reason the change isn't about. Everything else is next's. The result may be one that Validate
 // refuses, as a symmetric NAT changed to "open".
 //
 // A box that doesn't translate may become one that does: it then translates
@@ -132,6 +134,7 @@ func (b Behaviour) ChangedTo(next Behaviour) Behaviour {
 	if b.Translates() && !next.Translates() {
 		next.Mapping, next.Ports, next.Pool, next.Hairpin = b.Mapping, b.Ports, b.Pool, b.Hairpin
 		next.PortBlock = b.PortBlock
+		next.PortMapping = b.PortMapping && next.Proxy == NoProxy
 	}
 	return next
 }

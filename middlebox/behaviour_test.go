@@ -12,7 +12,7 @@ import (
 func TestPresetsAreValidAndInOrder(t *testing.T) {
 	want := []string{
 		"open", "full-cone", "restricted-cone", "port-restricted", "symmetric", "symmetric-sequential", "confirming-router",
-		"cgnat", "stateful-firewall", "udp-blocked", "login-blocked", "tcp-blocked", "web-only",
+		"cgnat", "stateful-firewall", "udp-blocked", "login-blocked", "tcp-blocked", "web-only", "http-connect",
 	}
 	if got := Presets(); !slices.Equal(got, want) {
 		t.Errorf("presets %v, want %v", got, want)
@@ -51,6 +51,21 @@ func TestValidate(t *testing.T) {
 		{Behaviour{Mapping: "cone", Filtering: "some", Ports: "any", Unsolicited: "shout", Refresh: "never", Pool: "deep", UDPTimeout: -1}, []string{
 			`mapping: "cone"; expected one of endpoint-independent,`, `filtering: "some"`, `ports: "any"`, `unsolicited: "shout"`, `refresh: "never"`, `pool: "deep"`, "udp_timeout: -1ns",
 		}},
+		{with(statefulFirewall, func(b *Behaviour) { b.Proxy = ProxyHTTPConnect; b.Unsolicited = RejectUnsolicited }), nil},
+		{with(eim, func(b *Behaviour) { b.Proxy = ProxyHTTPConnect }), nil},
+		{with(eim, func(b *Behaviour) { b.PortMapping = true }), nil},
+		{Behaviour{Proxy: "socks"}, []string{`proxy: "socks"; expected one of http-connect`, "proxy: socks with filtering"}},
+		{with(eim, func(b *Behaviour) {
+			b.Proxy, b.PortMapping, b.Unsolicited = ProxyHTTPConnect, true, RejectUnsolicited
+			b.Allow, b.Block, b.Deny = []Service{{TCP, 443}}, []Protocol{UDP}, []Deny{{Host: "a"}}
+			b.UDPRate, b.TCPIdle = 9, time.Minute
+		}), []string{
+			"proxy: http-connect with allow: tcp:443", "proxy: http-connect with block: udp", "proxy: http-connect with deny: a",
+			"proxy: http-connect with udp_rate: 9", "proxy: http-connect with tcp_idle: 1m0s", "proxy: http-connect with port_mapping: true",
+		}},
+		{with(eim, func(b *Behaviour) { b.Proxy, b.Unsolicited = ProxyHTTPConnect, ConfirmUnsolicited }), []string{"proxy: http-connect with unsolicited: confirm"}},
+		{with(statefulFirewall, func(b *Behaviour) { b.PortMapping = true }), []string{"port_mapping: true without mapping means nothing"}},
+		{with(eim, func(b *Behaviour) { b.PortMapping, b.Unsolicited = true, ConfirmUnsolicited }), []string{"port_mapping: true with unsolicited: confirm"}},
 		{Behaviour{UDPTimeout: 1500 * time.Millisecond}, []string{"udp_timeout: 1.5s; expected whole seconds"}},
 		{Behaviour{Block: []Protocol{UDP, "sctp", UDP}}, []string{`block: "sctp"; expected udp or tcp`, "block: udp twice"}},
 		{Behaviour{Deny: []Deny{{Host: "a"}, {Host: "a"}, {Host: "b", Port: 80}, {}}}, []string{"deny: a twice", `deny: "b:80"`, `deny: ""`}},

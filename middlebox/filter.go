@@ -23,6 +23,7 @@ func (g *generator) input() {
 			})
 		}
 	}
+	rules = append(rules, g.proxyInput()...)
 	rules = append(rules, rule{comment: "The inside may talk to the box.", terms: []term{iifNot(g.WAN), accept()}})
 	rules = append(rules, g.blocks()...)
 	if g.b.Unsolicited == ConfirmUnsolicited {
@@ -49,10 +50,12 @@ func (g *generator) forward() {
 	if g.polices() {
 		rules = append(rules, inside)
 	}
+	rules = append(rules, g.proxied()...)
 	rules = append(rules, g.blocks()...)
 	rules = append(rules, g.denials()...)
 	rules = append(rules, g.rates()...)
 	rules = append(rules, g.idle()...)
+	rules = append(rules, g.mapped()...)
 	remembered := term{}
 	if g.remembers(UDP) {
 		remembered = inSet(contactedSet(UDP), g.peer(UDP, destination, destPort, source, sourcePort)...)
@@ -102,7 +105,7 @@ func (g *generator) forward() {
 // polices says whether the box stops packets of flows that exist.
 func (g *generator) polices() bool {
 	b := g.b
-	return len(b.Block) > 0 || len(b.Deny) > 0 || len(b.Allow) > 0 || b.UDPRate > 0 || b.TCPIdle > 0
+	return len(b.Block) > 0 || len(b.Deny) > 0 || len(b.Allow) > 0 || b.Proxy != NoProxy || b.UDPRate > 0 || b.TCPIdle > 0
 }
 
 // blocks stops protocols, before anything else is looked at: flows that exist

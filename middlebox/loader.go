@@ -3,6 +3,7 @@ package middlebox
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -39,6 +40,9 @@ type Loader struct {
 	flows  *netlink.Handle // of connection tracking; opened when it is needed
 	filled bool            // the namespace has rules for sure
 	broken error           // messages are left over that must not be sent
+
+	ports     []PortMapping // what MapPorts was given
+	mapsPorts bool          // the rules have sets for them
 }
 
 // NewLoader opens the socket. The handle must stay open as long as the loader.
@@ -119,6 +123,10 @@ var queueing sync.Mutex
 func (l *Loader) send(rs *Ruleset, t *nftables.Table) error {
 	queueing.Lock()
 	err := rs.queue(l.conn, t)
+	l.mapsPorts = slices.ContainsFunc(rs.sets, func(s set) bool { return s.name == mappedSet(UDP) })
+	if err == nil && l.mapsPorts {
+		err = l.queuePorts(t, false)
+	}
 	queueing.Unlock()
 	if err != nil {
 		l.broken = err
@@ -169,13 +177,8 @@ func (l *Loader) Counters() (map[string]Counter, error) {
 func (l *Loader) FlushConntrack() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.flows == nil {
-		if err := l.h.Do(func() (err error) {
-			l.flows, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
-			return err
-		}); err != nil {
-			return fmt.Errorf("open connection tracking: %w", err)
-		}
+	if err := l.openFlows(); err != nil {
+		return err
 	}
 	if err := l.flows.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
 		return fmt.Errorf("flush connection tracking: %w", err)

@@ -11,7 +11,7 @@ import (
 // connection tracking then say all about a mapping: it is made where the first
 // packet gets its port, and kept where packets are forwarded.
 func (g *generator) plain() bool {
-	return g.tabled() && !g.b.Hairpin && !g.letsIn(UDP) && !g.letsIn(TCP) && g.b.Refresh == RefreshBoth
+	return g.tabled() && !g.b.Hairpin && !g.letsIn(UDP) && !g.letsIn(TCP) && g.b.Refresh == RefreshBoth && !g.b.PortMapping
 }
 
 func freshSet(p Protocol) string { return "fresh-" + string(p) }

@@ -71,12 +71,14 @@ func (n portNumber) String() string {
 }
 
 // snatToFree translates to an address and a port, unless that external
-// endpoint is in the map already. A plain box keeps the mapping here.
+// endpoint is somebody's already. A plain box keeps the mapping here.
 func (g *generator) snatToFree(p Protocol, a netip.Addr, port portChoice) term {
-	text := fmt.Sprintf("let port = %v; %v . port != @%s ", port, a, internalMap(p))
-	exprs := append(port.choose(part(reg1, 1)),
-		&expr.Immediate{Register: part(reg1, 0), Data: a.AsSlice()},
-		&expr.Lookup{SourceRegister: reg1, SetName: internalMap(p), Invert: true})
+	text := fmt.Sprintf("let port = %v; ", port)
+	exprs := append(port.choose(part(reg1, 1)), &expr.Immediate{Register: part(reg1, 0), Data: a.AsSlice()})
+	for _, name := range g.taken(p) {
+		text += fmt.Sprintf("%v . port != @%s ", a, name)
+		exprs = append(exprs, &expr.Lookup{SourceRegister: reg1, SetName: name, Invert: true})
+	}
 	if g.plain() {
 		key, life := g.key(source, sourcePort), g.firstLife(p)
 		exprs = append(append(exprs, loadAll(reg2, key)...), updateBoth(p, reg1, reg2, life)...)

@@ -70,6 +70,11 @@ var presets = []preset{
 	// A firewall that lets out the web and nothing else: TCP to ports 80 and 443,
 	// to which Baset and Schulzrinne 2004 §4 saw the client fall back.
 	{"web-only", with(statefulFirewall, func(b *Behaviour) { b.Allow = []Service{{TCP, 80}, {TCP, 443}} })},
+
+	// The firewall of an enterprise whose only way out is its HTTP proxy: the
+	// CONNECT method (RFC 9110 §9.3.6) to port 443 and plain requests to port 80.
+	// Ports as tinyproxy and Squid allow them as delivered (Squid's SSL_ports).
+	{"http-connect", with(statefulFirewall, func(b *Behaviour) { b.Proxy = ProxyHTTPConnect })},
 }
 
 // with returns a behaviour with a change.

@@ -65,9 +65,11 @@ func Rules(box Box) (*Ruleset, error) {
 	}
 	g.tcpTimers()
 	g.declareSets()
+	g.declareMapped()
 	g.early()
 	g.prerouting()
 	g.input()
+	g.output()
 	g.forward()
 	g.refreshes()
 	g.sourceNAT()

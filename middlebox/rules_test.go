@@ -47,6 +47,7 @@ func TestRulesGolden(t *testing.T) {
 	boxes["hairpin"] = exampleBox(with(grid, func(b *Behaviour) {
 		b.Mapping, b.Filtering, b.Hairpin = MapEndpointIndependent, FilterAddressDependent, true
 	}))
+	boxes["port-mapping"] = exampleBox(Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent, PortMapping: true})
 	boxes["police"] = exampleBox(Behaviour{Filtering: FilterAddressDependent, TCPIdle: time.Minute, UDPRate: 100})
 	for name, box := range boxes {
 		t.Run(name, func(t *testing.T) {

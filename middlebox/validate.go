@@ -32,6 +32,8 @@ func (b Behaviour) Validate() []error {
 		v.addf("port_block: %d; expected 2 to %d ports", b.PortBlock, ports)
 	}
 	v.protocols(b)
+	v.proxy(b)
+	v.portMapping(b)
 	if len(v.errs) > 0 {
 		return v.errs
 	}

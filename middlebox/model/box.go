@@ -114,6 +114,9 @@ func drop(rule string) Fate { return Fate{Dropped: rule} }
 
 // stopped names the rule that stops a packet whoever sends it, or "".
 func (b *Box) stopped(p Packet) string {
+	if b.behaviour.Proxy != middlebox.NoProxy { // what the box itself does is none of the model's
+		return middlebox.NotProxiedRule
+	}
 	if slices.Contains(b.behaviour.Block, p.Protocol) {
 		return middlebox.BlockRule(p.Protocol)
 	}

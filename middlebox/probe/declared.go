@@ -100,7 +100,7 @@ func passes(chain []middlebox.Behaviour, s middlebox.Service) bool {
 		allowed := len(b.Allow) == 0 || slices.ContainsFunc(b.Allow, func(a middlebox.Service) bool {
 			return a.Protocol == s.Protocol && (a.Port == 0 || a.Port == s.Port)
 		})
-		return !allowed || slices.Contains(b.Block, s.Protocol)
+		return !allowed || b.Proxy != middlebox.NoProxy || slices.Contains(b.Block, s.Protocol)
 	})
 }
 
