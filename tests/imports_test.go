@@ -19,6 +19,7 @@ var rules = map[string][]string{
 	"lab":                       {"lab/...", "topo", "topo/ns", "middlebox", "middlebox/probe", "compose", "nodes/control"},
 	"lab/evidence":              {},
 	"lab/evidence/evidencetest": {"lab/evidence"}, // synthetic recordings for tests
+	"lab/gateway":               {"lab/process", "middlebox", "topo/ns"},
 	"lab/path":                  {"lab/evidence"},
 	"lab/verdict":               {"lab/evidence", "lab/path"},
 	"lab/report":                {"lab/path", "lab/verdict"},

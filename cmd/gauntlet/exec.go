@@ -79,7 +79,7 @@ func execIn(ctx context.Context, dir string, s *scenario.Scenario, host string, 
 	if in == nil {
 		return attach.StatusFailed, fmt.Errorf("no host or box %q; there are %s", host, strings.Join(i.Names(), ", "))
 	}
-	cmd := process.Command(argv, "", os.Environ())
+	cmd := process.Command(argv, "", append(os.Environ(), i.Environment(host)...))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{} // the terminal's own group, so that it can be read from
 	signals := make(chan os.Signal, 8)
@@ -110,7 +110,7 @@ func standUp(ctx context.Context, dir string, s *scenario.Scenario) (*internet.I
 	if err != nil {
 		return nil, err
 	}
-	for _, lack := range i.Missing() {
+	for _, lack := range append(i.Missing(), i.Unserved(i.Names()...)...) {
 		fmt.Fprintf(os.Stderr, "gauntlet: %s\n", lack)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, fmt.Errorf("not everything answers after %v", answerTimeout))

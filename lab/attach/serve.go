@@ -20,6 +20,8 @@ import (
 type Lab interface {
 	Namespace(name string) *ns.Handle
 	Names() []string
+	// Environment is what a program on a host is told of the network.
+	Environment(host string) []string
 }
 
 // Serve starts commands in the lab for those who ask at the listening socket,
@@ -81,7 +83,7 @@ func serve(c *net.UnixConn, lab Lab) {
 		send(c, answer{Error: fmt.Sprintf("no host or box %q; there are %s", r.Host, strings.Join(lab.Names(), ", ")), Status: StatusFailed})
 		return
 	}
-	cmd := process.Command(r.Argv, r.Dir, r.Env)
+	cmd := process.Command(r.Argv, r.Dir, append(r.Env, lab.Environment(r.Host)...))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
 	if err := process.Start(cmd, in, process.Privileges{All: true}); err != nil {
 		send(c, answer{Error: err.Error(), Status: StartStatus(err)})

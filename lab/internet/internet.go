@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gauntlet/lab/evidence"
+	"gauntlet/lab/gateway"
 	"gauntlet/lab/scenario"
 	"gauntlet/middlebox"
 	"gauntlet/topo"
@@ -34,31 +35,38 @@ type Internet struct {
 	// leases chooses new external addresses; former are those that a box had.
 	leases *topo.Bench
 	former map[string][]netip.Addr
+
+	// The options.
+	logs  string // folder for the logs of boxes' programs
+	seed  uint64
+	given map[string]*ns.Handle
 }
 
 type box struct {
 	topo.Box
 	behaviour middlebox.Behaviour
 	loader    *middlebox.Loader
+	gateway   *gateway.Gateway // its programs, nil if it has none
+	unserved  error            // why they don't run though they should
 }
 
-// Up builds the topology of a scenario and loads the rules of its boxes. What
-// was made so far is undone where it fails.
-func Up(ctx context.Context, t scenario.Topology) (*Internet, error) { return UpIn(ctx, t, 0, nil) }
-
-// UpIn is Up with a seed, which decides what links do at random, and the
-// namespaces of some hosts given, see [topo.BuildIn].
-func UpIn(ctx context.Context, t scenario.Topology, seed uint64, given map[string]*ns.Handle) (_ *Internet, err error) {
+// Up builds the topology of a scenario, loads the rules of its boxes and starts
+// their programs. What was made so far is undone where it fails.
+func Up(ctx context.Context, t scenario.Topology, options ...Option) (_ *Internet, err error) {
+	i := &Internet{boxes: map[string]*box{}, former: map[string][]netip.Addr{}}
+	for _, option := range options {
+		option(i)
+	}
 	plan, err := topo.NewPlan(t.Description())
 	if err != nil {
-		for _, h := range given {
+		for _, h := range i.given {
 			err = errors.Join(err, h.Close())
 		}
 		return nil, err
 	}
-	plan.Seed = seed
-	i := &Internet{Plan: plan, boxes: map[string]*box{}, former: map[string][]netip.Addr{}}
-	if i.network, err = topo.BuildIn(ctx, plan, given); err != nil {
+	plan.Seed = i.seed
+	i.Plan = plan
+	if i.network, err = topo.BuildIn(ctx, plan, i.given); err != nil {
 		return nil, fmt.Errorf("build the topology: %w", err)
 	}
 	defer func() {
@@ -81,6 +89,9 @@ func UpIn(ctx context.Context, t scenario.Topology, seed uint64, given map[strin
 		load.Go(func() error { return i.load(b) })
 	}
 	if err := load.Wait(); err != nil {
+		return nil, err
+	}
+	if err := i.serve(ctx); err != nil {
 		return nil, err
 	}
 	return i, nil
@@ -137,7 +148,7 @@ func (i *Internet) Change(name string, to middlebox.Behaviour, label string) err
 		return err
 	}
 	i.changes = append(i.changes, change(time.Now(), b, label))
-	return nil
+	return i.behave(b, before)
 }
 
 // Readdress gives a box new external addresses, as many as it has, and has it
@@ -261,9 +272,13 @@ func (i *Internet) HostsFile() string {
 func (i *Internet) Close() error {
 	var closing errgroup.Group // each loader waits for the kernel, all at once
 	for _, b := range i.boxes {
-		if b.loader != nil {
-			closing.Go(b.loader.Close)
-		}
+		closing.Go(func() error {
+			err := b.stop()
+			if b.loader != nil {
+				err = errors.Join(err, b.loader.Close())
+			}
+			return err
+		})
 	}
 	return errors.Join(closing.Wait(), i.network.Close())
 }

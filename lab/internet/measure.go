@@ -1,6 +1,7 @@
 package internet
 
 import (
+	"context"
 	"fmt"
 
 	"gauntlet/middlebox"
@@ -32,11 +33,14 @@ func (i *Internet) Bench() *topo.Bench { return topo.NewBench(i.Plan, i.network)
 
 // Reset puts a box back to how it was when it was built, as switching it off and
 // on does: its rules are loaded anew, so that its counters are zero and its sets
-// empty, and it forgets all flows.
+// empty, it forgets all flows, and its programs start anew.
 func (i *Internet) Reset(name string) error {
 	b, ok := i.boxes[name]
 	if !ok {
 		return fmt.Errorf("reset: unknown middlebox %q", name)
+	}
+	if err := b.stop(); err != nil {
+		return err
 	}
 	if err := i.load(b); err != nil {
 		return err
@@ -44,5 +48,5 @@ func (i *Internet) Reset(name string) error {
 	if err := b.loader.FlushConntrack(); err != nil {
 		return fmt.Errorf("middlebox %s: %w", name, err)
 	}
-	return nil
+	return i.start(context.Background(), b)
 }

@@ -110,6 +110,7 @@ func (n *nodes) config(name string, node scenario.Node) process.Config {
 		Namespace: n.run.internet.Namespace(name),
 		Env:       []string{"PATH=" + os.Getenv("PATH"), "HOME=" + n.state(name), "TMPDIR=" + n.state(name), "LANG=C.UTF-8"},
 	}
+	c.Env = append(c.Env, n.run.internet.Environment(name)...)
 	if len(node.Exec) > 0 {
 		c.Argv = slices.Clone(node.Exec)
 		c.WorkDir = n.run.Dir

@@ -146,7 +146,9 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.internet, err = internet.UpIn(ctx, r.Topology, r.random.Uint64(), given); err != nil {
+	r.internet, err = internet.Up(ctx, r.Topology, internet.Seed(r.random.Uint64()), internet.Given(given),
+		internet.Logs(filepath.Join(dir, "gateways")))
+	if err != nil {
 		return err
 	}
 	r.unsure = append(r.unsure, r.internet.Missing()...)
@@ -233,7 +235,7 @@ func (r *single) writeRecords(dir string) error {
 	return errors.Join(
 		evidence.WriteWorld(dir, world),
 		evidence.WriteExchanges(dir, r.exchanges),
-		judge.WriteJSON(dir, judge.CertificatesFile, r.certificates),
+		judge.WriteJSON(dir, judge.CertificatesFile, slices.Concat(r.certificates, certify.Unserved(r.internet))),
 	)
 }
 

@@ -59,8 +59,16 @@ func Setup() (dir string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("sandbox: %w", err)
 	}
+	work = dir
 	return dir, nil
 }
+
+// work is the root that Setup made.
+var work string
+
+// Dir is the root of the sandbox's own file system, "" outside of one, which is
+// how os.MkdirTemp is told the machine's folder for temporary files.
+func Dir() string { return work }
 
 // BindFile puts the file from in the place of the existing file at, in this
 // sandbox only.

@@ -40,6 +40,13 @@ func Behaviour(preset string, o Overrides) (middlebox.Behaviour, error) {
 	override(&b.Unsolicited, o.Unsolicited)
 	override(&b.Refresh, o.Refresh)
 	override(&b.Pool, o.Pool)
+	override(&b.PortMapping, o.PortMapping)
+	if o.Proxy != nil {
+		b.Proxy = *o.Proxy
+		if b.Proxy == "none" {
+			b.Proxy = middlebox.NoProxy
+		}
+	}
 	b.Block, b.Deny, b.Allow = slices.Clone(b.Block), slices.Clone(b.Deny), slices.Clone(b.Allow)
 	for _, p := range o.Block {
 		if !slices.Contains(b.Block, p) {

@@ -97,6 +97,13 @@ type Overrides struct {
 	// All that can be reached from inside, if anything is listed: PROTO or
 	// PROTO:PORT.
 	Allow []string `yaml:"allow" json:"allow,omitempty"`
+	// The only way out, by a program in the box: http-connect is an HTTP proxy at
+	// port 8888 of the box's address inside that connects to port 443 (RFC 9110
+	// section 9.3.6) and passes plain requests on to port 80.
+	Proxy *middlebox.Proxy `yaml:"proxy" json:"proxy,omitempty" jsonschema:"enum=none,enum=http-connect"`
+	// Hosts inside may ask the box to let everybody in to a port of theirs, by
+	// UPnP IGD, NAT-PMP (RFC 6886) or PCP (RFC 6887).
+	PortMapping *bool `yaml:"port_mapping" json:"port_mapping,omitempty"`
 }
 
 // Host is a machine.
