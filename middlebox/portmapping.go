@@ -33,6 +33,8 @@ func (v *validator) portMapping(b Behaviour) {
 	case !b.PortMapping:
 	case !b.Translates():
 		v.addf("port_mapping: true without mapping means nothing, since a firewall has no external ports to give; expected a mapping, or no port_mapping")
+	case b.Refresh == RefreshOutbound:
+		v.addf("port_mapping: true with refresh: outbound is not offered; expected refresh: both, since such a box drops what has no mapping of its own before the asked ones are looked at")
 	case b.Unsolicited == ConfirmUnsolicited:
 		v.addf("port_mapping: true with unsolicited: confirm is not offered; expected drop or reject, since such a box leaves its ports to connection tracking, which would give a mapped one to somebody else")
 	}
@@ -77,14 +79,6 @@ func (g *generator) mapped() []rule {
 		return nil
 	}
 	return []rule{{comment: "port_mapping: whoever sends to a port that was asked for.", terms: []term{iif(g.WAN), marked(MappedMark), accept()}}}
-}
-
-// unmapped matches what is for no port mapping.
-func (g *generator) unmapped(p Protocol) []term {
-	if !g.b.PortMapping {
-		return nil
-	}
-	return []term{notInSet(mappedSet(p), destination, destPort)}
 }
 
 // snatAsked gives a packet the external endpoint that its internal one has asked

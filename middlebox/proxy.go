@@ -53,6 +53,7 @@ func (g *generator) proxyInput() (rules []rule) {
 	if g.b.Proxy == NoProxy {
 		return nil
 	}
+	rules = append(rules, rule{comment: "Answers to the proxy.", terms: []term{iif(g.LAN), direction(reply), established(), accept()}})
 	rules = append(rules, rule{comment: "The proxy.", terms: []term{iif(g.LAN), l4proto(TCP), portIs(destPort, ProxyPort), accept()}})
 	for _, p := range transports {
 		rules = append(rules, rule{

@@ -98,7 +98,7 @@ func (g *generator) early() {
 	}
 	if g.b.Refresh == RefreshOutbound {
 		rules = append(rules, g.unsolicited("No mapping: connection tracking must not hear of it, or it would refresh what it has.",
-			append([]term{iif(g.WAN), addressAmong(destination, g.firstWAN(), g.lastWAN()), l4proto(UDP), notInSet(internalMap(UDP), destination, destPort)}, g.unmapped(UDP)...)...)...)
+			iif(g.WAN), addressAmong(destination, g.firstWAN(), g.lastWAN()), l4proto(UDP), notInSet(internalMap(UDP), destination, destPort))...)
 	}
 	if g.apart(UDP) {
 		rules = append(rules, rule{

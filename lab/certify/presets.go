@@ -115,7 +115,7 @@ func measured(ctx context.Context, cell Cell) (c Certificate, err error) {
 	defer func() { err = errors.Join(err, b.close()) }()
 	b.attach()
 	chain := i.Boxes()
-	c = b.certify(ctx, chain, b.whole(chain[0]))
+	c = b.certify(ctx, chain, b.programs(chain[0], b.whole(chain[0])))
 	list := []Certificate{c}
 	b.doubt(list)
 	if ctx.Err() != nil {

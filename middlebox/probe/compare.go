@@ -28,6 +28,11 @@ func Differences(declared, measured Properties) []string {
 		c.list("block_inbound", declared.BlockInbound, measured.BlockInbound)
 	}
 
+	c.must = false
+	c.word("proxy", declared.Proxy, measured.Proxy)
+	if measured.PortMapping != nil {
+		c.list("port_mapping", declared.PortMapping, measured.PortMapping)
+	}
 	c.must = declared.open(middlebox.UDP)
 	c.word("mapping", declared.Mapping, measured.Mapping)
 	c.word("filtering", declared.Filtering, measured.Filtering)

@@ -34,6 +34,7 @@ func Declared(chain ...middlebox.Behaviour) Properties {
 	}
 	d.stopped(chain)
 	d.inbound(chain)
+	d.programs(chain)
 	d.TCPMapping = d.Mapping
 	d.arrivals(chain)
 	d.translation(chain)

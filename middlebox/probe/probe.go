@@ -66,6 +66,7 @@ type prober struct {
 	outside   *socket
 	sockets   []*socket
 	unpin     func() // lets go of the processor
+	nonce     [pcpNonce]byte
 }
 
 // begin makes a measurement, all of which is sent on one processor; the caller

@@ -24,6 +24,9 @@ type Properties struct {
 	// alone, and of which nothing gets in uninvited either.
 	BlockInbound []string `json:"block_inbound,omitempty"`
 
+	Proxy       string   `json:"proxy,omitempty"`        // what the box's proxy does, as Proxy measures it
+	PortMapping []string `json:"port_mapping,omitempty"` // the protocols by which a host inside can have everybody let in
+
 	// What follows is of the full measurement only.
 
 	HairpinSource  string `json:"hairpin_source,omitempty"` // external, internal, or other
