@@ -225,9 +225,9 @@ func (s *rtnl) addAddress(name string, index int, addr netip.Prefix) {
 }
 
 // addNeighbour queues a neighbour's hardware address that is never resolved and
-// never forgotten.
+// never forgotten, in the place of what the kernel has tried to find out itself.
 func (s *rtnl) addNeighbour(addr netip.Addr, mac net.HardwareAddr, index int) {
-	s.add(fmt.Sprintf("add neighbour %v", addr), unix.RTM_NEWNEIGH, create, &neighbour{
+	s.add(fmt.Sprintf("add neighbour %v", addr), unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &neighbour{
 		NdMsg: unix.NdMsg{Family: unix.AF_INET, Ifindex: int32(index), State: unix.NUD_PERMANENT},
 	},
 		nl.NewRtAttr(unix.NDA_DST, addr.AsSlice()),
