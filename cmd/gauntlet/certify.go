@@ -170,7 +170,7 @@ func certificateTable(w io.Writer, certificates []certify.Certificate) {
 			beside(answer(d.Hairpin), answer(m.Hairpin)), beside(answer(d.PunchFirst), answer(m.PunchFirst)),
 			beside(d.Unsolicited, m.Unsolicited), beside(d.Pool, m.Pool), beside(timeout(d.UDPTimeout), timeout(m.UDPTimeout)),
 			beside(d.Refresh, m.Refresh),
-			beside(stops(d.Block, d.Deny, d.Allow), stops(m.Block, m.Deny, m.Allow)), c.Verdict(),
+			beside(stops(d.Block, d.Deny, d.Allow, d.Proxy), stops(m.Block, m.Deny, m.Allow, m.Proxy)), c.Verdict(),
 		})
 	}
 	fmt.Fprintln(w, t.Render())
@@ -205,10 +205,13 @@ func answer(b *bool) string {
 	return "no"
 }
 
-func stops(block, deny, allow []string) string {
+func stops(block, deny, allow []string, proxy string) string {
 	list := append(append([]string{}, block...), deny...)
 	if len(allow) > 0 {
 		list = append(list, "all but "+strings.Join(allow, " "))
+	}
+	if proxy != "" {
+		list = append(list, "but by proxy: "+proxy)
 	}
 	return strings.Join(list, " ")
 }

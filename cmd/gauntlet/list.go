@@ -53,6 +53,9 @@ func listCommand() *cobra.Command {
 				for _, service := range b.Allow {
 					stops = append(stops, service.String())
 				}
+				if b.Proxy != middlebox.NoProxy {
+					stops = append(stops, "all but by proxy: "+string(b.Proxy))
+				}
 				p.AppendRow(table.Row{name, none(string(b.Mapping)), none(string(b.Filtering)), strings.Join(stops, " ")})
 			}
 			fmt.Fprintln(os.Stdout, p.Render())

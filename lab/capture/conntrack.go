@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gauntlet/lab/evidence"
+	"gauntlet/middlebox"
 )
 
 // Numbers of ctnetlink, linux/netfilter/nfnetlink_conntrack.h.
@@ -19,6 +20,7 @@ const (
 
 	ctTupleOriginal    = 1
 	ctTupleReply       = 2
+	ctMark             = 8
 	ctCountersOriginal = 9
 	ctCountersReply    = 10
 	ctTimestamp        = 20
@@ -102,6 +104,8 @@ func parseConntrack(data []byte) (e evidence.Entry, ok bool, err error) {
 				e.ReplyPackets, e.ReplyBytes = parseCounters(d)
 				return nil
 			})
+		case ctMark:
+			e.Mapped = d.Uint32() == middlebox.MappedMark
 		case ctTimestamp:
 			d.Nested(func(d *netlink.AttributeDecoder) error {
 				for d.Next() {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gauntlet/lab/capture"
+	"gauntlet/lab/gateway"
 	"gauntlet/lab/internet"
 	"gauntlet/lab/scenario"
 	"gauntlet/middlebox"
@@ -66,6 +67,10 @@ func Examine(ctx context.Context) []Finding {
 		})
 	try(Finding{Feature: "link delay, jitter and loss (in user space)", Needed: "checks over a link with delay, jitter or loss",
 		Remedy: "load the module af_packet"}, func() error { return tryLink(ctx) })
+	for _, p := range gateway.Programs {
+		try(Finding{Feature: p.Name, Needed: "checks behind a box with " + p.Does, Remedy: "install Debian's package " + p.Package},
+			func() error { _, err := p.Find(); return err })
+	}
 	return all
 }
 

@@ -24,6 +24,9 @@ type Entry struct {
 	ReplyPackets    uint64    `json:"reply_packets"`
 	ReplyBytes      uint64    `json:"reply_bytes"`
 	Started         time.Time `json:"started,omitzero"`
+	// Mapped says that the flow's inner endpoint has a port mapping, which a
+	// host inside has asked the router for: whoever sends to it is let in.
+	Mapped bool `json:"mapped,omitempty"`
 }
 
 // Tuple is the source and the destination of a packet.

@@ -48,6 +48,7 @@ type Flow struct {
 
 	crossings map[string]crossing
 	instance  *instance
+	mapped    map[string]bool
 }
 
 // Endpoint is one end of a flow.
@@ -182,6 +183,10 @@ func (f *Flow) Arrivals(host string) (all []Arrival) {
 	}
 	return all
 }
+
+// Mapped says whether a box let the flow in by a port mapping, which a host
+// behind it has asked for: whatever its filtering, it filters none of it.
+func (f *Flow) Mapped(box string) bool { return f.mapped[box] }
 
 // String names the flow the way a person would follow it.
 func (f *Flow) String() string {

@@ -52,6 +52,7 @@ func (i *instance) flow(from, to int64) *Flow {
 		Stuck:     i.key.stuck,
 		crossings: i.crossed,
 		instance:  i,
+		mapped:    i.mapped,
 	}
 	if begin < end {
 		f.Began = moment(i.packets[begin].at)

@@ -28,6 +28,7 @@ type instance struct {
 	opened  time.Time
 	closed  time.Time
 	crossed map[string]crossing
+	mapped  map[string]bool
 	syns    []uint32
 }
 
@@ -119,6 +120,12 @@ func (j *joiner) register(v view, r route, key flowKey, end int) {
 		}
 	}
 	for _, s := range r.steps {
+		if s.asked {
+			if j.mapped[key] == nil {
+				j.mapped[key] = map[string]bool{}
+			}
+			j.mapped[key][s.box] = true
+		}
 		note(s.box, s.inner)
 		if s.outer != s.inner {
 			note(s.box, s.outer)
@@ -146,7 +153,7 @@ func (j *joiner) split(key flowKey, ends [2]Endpoint, list []packet) []*instance
 	var now *instance
 	for _, p := range list {
 		if now == nil || now.closedBefore(p) {
-			now = &instance{key: key, ends: ends, first: p.from, crossed: map[string]crossing{}}
+			now = &instance{key: key, ends: ends, first: p.from, crossed: map[string]crossing{}, mapped: j.mapped[key]}
 			made = append(made, now)
 		}
 		now.add(p)

@@ -106,12 +106,12 @@ func TestContradiction(t *testing.T) {
 	table.add(entry(2, time.Unix(20, 0)))
 	table.add(entry(1, time.Unix(10, 0)))
 	for at, want := range map[int64]uint16{9: 1, 15: 1, 21: 2} {
-		if outer, ok := table.outside(UDP, inner, time.Unix(at, 0)); !ok || outer.Src.Port() != want {
+		if outer, ok := table.outside(UDP, inner, time.Unix(at, 0)); !ok || outer.outside.Src.Port() != want {
 			t.Errorf("at %d s: %v, want port %d", at, outer, want)
 		}
 	}
 	// The packet that makes the second entry leaves its host before.
-	if outer, _ := table.outside(UDP, inner, time.Unix(20, 0).Add(-creation/2)); outer.Src.Port() != 2 {
+	if outer, _ := table.outside(UDP, inner, time.Unix(20, 0).Add(-creation/2)); outer.outside.Src.Port() != 2 {
 		t.Errorf("the packet that made the entry was given to %v", outer)
 	}
 }

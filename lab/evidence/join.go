@@ -24,6 +24,7 @@ type joiner struct {
 	flows    map[flowKey][]*instance
 	places   map[view][]placed
 	bindings map[outer][]Binding
+	mapped   map[flowKey]map[string]bool // the boxes with a port mapping for the flow
 }
 
 // view is a flow as one place sees it: the tuple of a packet outward.
@@ -68,6 +69,7 @@ func newJoiner(w *World) *joiner {
 		flows:     map[flowKey][]*instance{},
 		places:    map[view][]placed{},
 		bindings:  map[outer][]Binding{},
+		mapped:    map[flowKey]map[string]bool{},
 	}
 	for _, h := range w.Hosts {
 		for _, a := range h.Addresses {

@@ -23,19 +23,19 @@ type innerTuple struct {
 type mapping struct {
 	outside Tuple
 	started time.Time
+	asked   bool // for, by a host inside: a port mapping
 }
 
 // add records an entry. Whichever side made the entry, one of its tuples is
 // the inner one as a packet outward has it: the original if a packet outward
 // was first, else the reply. The outside is the other, mirrored.
 func (t translations) add(e Entry) {
-	t.put(e.Transport, e.Original, e.Reply.Reverse(), e.Started)
-	t.put(e.Transport, e.Reply, e.Original.Reverse(), e.Started)
+	t.put(e.Transport, e.Original, mapping{e.Reply.Reverse(), e.Started, e.Mapped})
+	t.put(e.Transport, e.Reply, mapping{e.Original.Reverse(), e.Started, e.Mapped})
 }
 
-func (t translations) put(transport string, inner, outside Tuple, started time.Time) {
+func (t translations) put(transport string, inner Tuple, m mapping) {
 	key := innerTuple{transport, inner}
-	m := mapping{outside, started}
 	if slices.ContainsFunc(t[key], func(o mapping) bool {
 		return o.outside == m.outside && o.started.Equal(m.started)
 	}) {
@@ -45,24 +45,24 @@ func (t translations) put(transport string, inner, outside Tuple, started time.T
 	slices.SortStableFunc(t[key], func(a, b mapping) int { return a.started.Compare(b.started) })
 }
 
-// outside returns the tuple outside for a packet outward that has the inner
+// outside returns what lies outside for a packet outward that has the inner
 // tuple at a time. ok is false if no entry says it, or entries contradict each
 // other and have no times.
-func (t translations) outside(transport string, inner Tuple, at time.Time) (outer Tuple, ok bool) {
+func (t translations) outside(transport string, inner Tuple, at time.Time) (outer mapping, ok bool) {
 	found := t[innerTuple{transport, inner}]
 	if len(found) == 0 {
-		return Tuple{}, false
+		return mapping{}, false
 	}
 	chosen := found[0]
 	for _, m := range found[1:] {
 		if m.outside != chosen.outside && (m.started.IsZero() || chosen.started.IsZero()) {
-			return Tuple{}, false
+			return mapping{}, false
 		}
 		if !m.started.After(at.Add(creation)) {
 			chosen = m
 		}
 	}
-	return chosen.outside, true
+	return chosen, true
 }
 
 // step is a box on a flow's way outward: the tuple of a packet outward on its
@@ -70,6 +70,7 @@ func (t translations) outside(transport string, inner Tuple, at time.Time) (oute
 type step struct {
 	box          string
 	inner, outer Tuple
+	asked        bool // the translation is a port mapping
 }
 
 // route is where a tuple leads from its host outward.
@@ -100,7 +101,7 @@ func (j *joiner) outward(origin, transport string, tuple Tuple, at time.Time) ro
 				r.realm, r.stuck = box, box
 				return r
 			}
-			s.outer = outer
+			s.outer, s.asked = outer.outside, outer.asked
 		}
 		r.steps = append(r.steps, s)
 		r.tuple = s.outer

@@ -32,7 +32,7 @@ type Program struct {
 
 // The programs.
 var (
-	Tinyproxy = Program{Name: "tinyproxy", Package: "tinyproxy", Does: "proxy: http-connect"}
+	Tinyproxy = Program{Name: "tinyproxy", Package: "tinyproxy-bin", Does: "proxy: http-connect"}
 	MiniUPnPd = Program{Name: "miniupnpd", Package: "miniupnpd-nftables", Does: "port_mapping: true"}
 )
 

@@ -2,6 +2,7 @@ package path
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"gauntlet/lab/evidence"
@@ -9,9 +10,10 @@ import (
 
 // free says whether no box on a host's side filters what the peer sends, as
 // the boxes behaved when the window began. The boxes that filter are named
-// with their filtering. A box that changed within the exchange makes the
+// with their filtering. A port mapping for all flows that carry makes a box one
+// that doesn't filter them. A box that changed within the exchange makes the
 // finding inconclusive.
-func (f *finder) free(host, peer string) (free bool, filtering []string) {
+func (f *finder) free(host, peer string, legs []*evidence.Flow) (free bool, filtering []string) {
 	for _, box := range f.ev.World.Side(host, peer) {
 		b := f.ev.World.Behaviour(box, f.ex.From)
 		for _, c := range f.ev.World.Behaviours {
@@ -19,11 +21,18 @@ func (f *finder) free(host, peer string) (free bool, filtering []string) {
 				f.doubt("%s changed during the exchange", box)
 			}
 		}
-		if b.Filtering.Filters() {
+		if b.Filtering.Filters() && mapped(legs, box) {
+			f.note("%s has a port mapping for %s", box, host)
+		} else if b.Filtering.Filters() {
 			filtering = append(filtering, fmt.Sprintf("%s filters (%s)", box, b.Filtering))
 		}
 	}
 	return len(filtering) == 0, filtering
+}
+
+// mapped says whether a box has port mappings for all flows.
+func mapped(flows []*evidence.Flow, box string) bool {
+	return len(flows) > 0 && !slices.ContainsFunc(flows, func(flow *evidence.Flow) bool { return !flow.Mapped(box) })
 }
 
 // checkFilters checks on both sides of a carrying flow that each filtering box
@@ -37,7 +46,7 @@ func (f *finder) checkFilters(flow *evidence.Flow) {
 				continue
 			}
 			b := f.ev.World.Behaviour(box, in)
-			if !b.Filtering.Filters() {
+			if !b.Filtering.Filters() || flow.Mapped(box) {
 				if out.IsZero() || in.Before(out) {
 					f.note("%s let in the first packet of %s unasked, as it may", box, peer.Host)
 				}

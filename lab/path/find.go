@@ -129,7 +129,7 @@ func (f *finder) classify(routes []route) {
 	record.Hops, record.Carrying, record.Relays = hops, len(first), len(relays)
 	record.Path = Relayed
 	if hops == 0 {
-		record.Path = f.kind()
+		record.Path = f.kind(legs)
 	}
 	for _, flow := range legs {
 		f.checkFilters(flow)
@@ -153,9 +153,9 @@ func (f *finder) compare(routes []route, r route) {
 }
 
 // kind tells direct, reversed and punched apart by which ends are free.
-func (f *finder) kind() string {
-	callerFree, callerBoxes := f.free(f.ex.Caller, f.ex.Callee)
-	calleeFree, calleeBoxes := f.free(f.ex.Callee, f.ex.Caller)
+func (f *finder) kind(legs []*evidence.Flow) string {
+	callerFree, callerBoxes := f.free(f.ex.Caller, f.ex.Callee, legs)
+	calleeFree, calleeBoxes := f.free(f.ex.Callee, f.ex.Caller, legs)
 	say := func(host string, free bool, boxes []string) {
 		if free {
 			f.note("%s is free: no box on its side filters", host)
