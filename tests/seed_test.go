@@ -169,7 +169,12 @@ func TestForeignNode(t *testing.T) {
 		{"echo", []string{verdict.Pass, verdict.NotOffered, verdict.Pass}},
 		{"nesting", []string{verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass}},
 		{"lease", []string{verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass, verdict.Pass}},
+		{"proxy", []string{verdict.Pass}},
+		{"portmapping", []string{verdict.Pass, verdict.Pass}},
 	} {
+		if program := programs[test.file]; program != "" && !installed(program) {
+			skip(t, program+" is not installed")
+		}
 		r, o := results(t, "foreign/"+test.file+".yaml")
 		if o.status != 0 {
 			t.Errorf("%s: exit status %d\n%s", test.file, o.status, o.stderr)

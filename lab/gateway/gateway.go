@@ -137,16 +137,16 @@ func (g *Gateway) run(p Program, config string, keep []int, args func(file strin
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(g.Dir, p.Name+".conf")
+	file := filepath.Join(g.Dir, filepath.Base(p.Name)+".conf")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
 	log := ""
 	if g.Logs != "" {
-		log = filepath.Join(g.Logs, g.Box+"-"+p.Name+".log")
+		log = filepath.Join(g.Logs, g.Box+"-"+filepath.Base(p.Name)+".log")
 	}
 	s, err := process.StartService(process.Config{
-		Name: p.Name, Argv: append([]string{path}, args(file)...), Dir: g.Dir, Log: log,
+		Name: filepath.Base(p.Name), Argv: append([]string{path}, args(file)...), Dir: g.Dir, Log: log,
 		Env: []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}, Namespace: g.Namespace, Privileges: process.Privileges{Keep: keep},
 	})
 	if err == nil {
