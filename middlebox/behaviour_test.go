@@ -127,6 +127,14 @@ func TestParseDeny(t *testing.T) {
 
 func TestChangedTo(t *testing.T) {
 	home, _ := Preset("port-restricted")
+	home.PortMapping = true
+	if web, _ := Preset("http-connect"); home.ChangedTo(web).PortMapping || len(home.ChangedTo(web).Validate()) > 0 {
+		t.Errorf("changed to http-connect: %+v, %v", home.ChangedTo(web), home.ChangedTo(web).Validate())
+	}
+	if firewall, _ := Preset("stateful-firewall"); !home.ChangedTo(firewall).PortMapping {
+		t.Error("a box that goes on translating gives up its port mappings")
+	}
+	home.PortMapping = false
 	blocked, _ := Preset("tcp-blocked")
 	symmetric, _ := Preset("symmetric")
 	got := home.ChangedTo(blocked)

@@ -24,6 +24,13 @@ func (b Behaviour) Fidelity() (notes []string) {
 	if f.Mapping != MapEndpointIndependent && f.Filtering != FilterAddressAndPortDependent {
 		addf("mapping: %s with filtering: %s shows in connection tracking as two flows where a peer comes in by another external port than the one that its answers take; ICMP errors about what came in so stop at the box", f.Mapping, f.Filtering)
 	}
+	if f.PortMapping {
+		addf("port_mapping: a port that is given to a host inside by a mapping may be taken by another host in the milliseconds before the box keeps to it; that host then loses it")
+		addf("port_mapping: no well-known port is given, and mappings go with the box's power, whatever their lifetime")
+	}
+	if f.PortMapping && f.Hairpin {
+		addf("port_mapping: with hairpin: true, a mapped port is reached from inside only once its endpoint has sent something")
+	}
 	if f.Hairpin {
 		addf("hairpin: a host that sends to an external endpoint of its own doesn't reach it")
 	}
