@@ -67,6 +67,7 @@ func TestValidate(t *testing.T) {
 		{with(statefulFirewall, func(b *Behaviour) { b.PortMapping = true }), []string{"port_mapping: true without mapping means nothing"}},
 		{with(eim, func(b *Behaviour) { b.PortMapping, b.Unsolicited = true, ConfirmUnsolicited }), []string{"port_mapping: true with unsolicited: confirm"}},
 		{with(eim, func(b *Behaviour) { b.PortMapping, b.Refresh = true, RefreshOutbound }), []string{"port_mapping: true with refresh: outbound"}},
+		{with(apdm, func(b *Behaviour) { b.PortMapping, b.Filtering = true, FilterAddressDependent }), []string{"port_mapping: true with mapping: address-and-port-dependent and filtering: address-dependent is not offered"}},
 		{Behaviour{UDPTimeout: 1500 * time.Millisecond}, []string{"udp_timeout: 1.5s; expected whole seconds"}},
 		{Behaviour{Block: []Protocol{UDP, "sctp", UDP}}, []string{`block: "sctp"; expected udp or tcp`, "block: udp twice"}},
 		{Behaviour{Deny: []Deny{{Host: "a"}, {Host: "a"}, {Host: "b", Port: 80}, {}}}, []string{"deny: a twice", `deny: "b:80"`, `deny: ""`}},

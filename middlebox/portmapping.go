@@ -35,6 +35,8 @@ func (v *validator) portMapping(b Behaviour) {
 		v.addf("port_mapping: true without mapping means nothing, since a firewall has no external ports to give; expected a mapping, or no port_mapping")
 	case b.Refresh == RefreshOutbound:
 		v.addf("port_mapping: true with refresh: outbound is not offered; expected refresh: both, since such a box drops what has no mapping of its own before the asked ones are looked at")
+	case b.Mapping != MapEndpointIndependent && b.filled().Filtering != FilterAddressAndPortDependent:
+		v.addf("port_mapping: true with mapping: %s and filtering: %s is not offered; expected mapping: endpoint-independent or filtering: address-and-port-dependent, since such a box keeps who comes uninvited apart from who is answered, and an answer might leave from another port than the mapped one", b.Mapping, b.filled().Filtering)
 	case b.Unsolicited == ConfirmUnsolicited:
 		v.addf("port_mapping: true with unsolicited: confirm is not offered; expected drop or reject, since such a box leaves its ports to connection tracking, which would give a mapped one to somebody else")
 	}

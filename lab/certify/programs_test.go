@@ -46,7 +46,7 @@ topology:
     full:  {preset: full-cone, port_mapping: true}
     isp:   {preset: cgnat, port_mapping: true}
     out:   {preset: restricted-cone, port_mapping: true}
-    odd:   {mapping: address-dependent, filtering: endpoint-independent, port_mapping: true}
+    odd:   {mapping: address-dependent, filtering: address-and-port-dependent, ports: parity, port_mapping: true}
     pool:  {preset: symmetric, addresses: 3, pool: arbitrary, port_mapping: true, behind: isp}
   hosts:
     login: {}

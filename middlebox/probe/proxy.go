@@ -44,6 +44,8 @@ func Proxy(ctx context.Context, w *Watch, s Subject, proxy netip.AddrPort) (stri
 // delivers says whether what is sent through the proxy to a port outside that
 // answers comes back. A refusal of the proxy is no error.
 func (p *prober) delivers(proxy netip.AddrPort, port uint16) bool {
+	p.watch.services.Lock()
+	defer p.watch.services.Unlock()
 	outside := p.echo(p.WAN[0], port)
 	if p.err != nil {
 		return false

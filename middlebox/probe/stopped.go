@@ -104,6 +104,8 @@ func (p *prober) passesUDP(port uint16) bool {
 }
 
 func (p *prober) passesTCP(port uint16) bool {
+	p.watch.services.Lock()
+	defer p.watch.services.Unlock()
 	l := p.listen(p.WAN[0], port)
 	if p.err != nil {
 		return false

@@ -32,6 +32,8 @@ type Watch struct {
 	packets map[uint64]*packet
 	streams map[netip.AddrPort]*stream // by the address that connects, as the box's hooks see it first
 	logs    []*watched
+
+	services sync.Mutex // held by who listens at a service's port outside, which measurements share
 }
 
 // watched is one box.
