@@ -20,6 +20,7 @@ var rules = map[string][]string{
 	"lab/evidence":              {},
 	"lab/evidence/evidencetest": {"lab/evidence"}, // synthetic recordings for tests
 	"lab/gateway":               {"lab/process", "middlebox", "topo/ns"},
+	"lab/oracle":                {"lab/path", "middlebox", "middlebox/model"},
 	"lab/path":                  {"lab/evidence"},
 	"lab/verdict":               {"lab/evidence", "lab/path"},
 	"lab/report":                {"lab/path", "lab/verdict"},
