@@ -177,11 +177,25 @@ func (l *Loader) Counters() (map[string]Counter, error) {
 func (l *Loader) FlushConntrack() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.openFlows(); err != nil {
+	flows, err := l.tracking()
+	if err != nil {
 		return err
 	}
-	if err := l.flows.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+	if err := flows.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
 		return fmt.Errorf("flush connection tracking: %w", err)
 	}
 	return nil
+}
+
+// tracking opens the socket of connection tracking when it is first needed.
+func (l *Loader) tracking() (*netlink.Handle, error) {
+	if l.flows == nil {
+		if err := l.h.Do(func() (err error) {
+			l.flows, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
+			return err
+		}); err != nil {
+			return nil, fmt.Errorf("open connection tracking: %w", err)
+		}
+	}
+	return l.flows, nil
 }

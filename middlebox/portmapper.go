@@ -265,10 +265,11 @@ func (l *Loader) evict(t *nftables.Table) error {
 	if len(owner[UDP])+len(owner[TCP]) == 0 {
 		return nil
 	}
-	if err := l.openFlows(); err != nil {
+	flows, err := l.tracking()
+	if err != nil {
 		return err
 	}
-	_, err := l.flows.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, others(owner))
+	_, err = flows.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, others(owner))
 	return err
 }
 
@@ -297,17 +298,3 @@ func (o others) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 }
 
 var _ netlink.CustomConntrackFilter = others(nil)
-
-// openFlows opens connection tracking's socket unless it is open.
-func (l *Loader) openFlows() error {
-	if l.flows != nil {
-		return nil
-	}
-	if err := l.h.Do(func() (err error) {
-		l.flows, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
-		return err
-	}); err != nil {
-		return fmt.Errorf("open connection tracking: %w", err)
-	}
-	return nil
-}

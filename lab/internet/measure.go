@@ -50,3 +50,16 @@ func (i *Internet) Reset(name string) error {
 	}
 	return i.start(context.Background(), b)
 }
+
+// ExpireUDP makes a box forget all UDP mappings and flows, as when their timers
+// run out. TCP connections and counters stay.
+func (i *Internet) ExpireUDP(name string) error {
+	b, ok := i.boxes[name]
+	if !ok {
+		return fmt.Errorf("expire: unknown middlebox %q", name)
+	}
+	if err := b.loader.ExpireUDP(); err != nil {
+		return fmt.Errorf("middlebox %s: %w", name, err)
+	}
+	return nil
+}

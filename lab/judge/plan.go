@@ -34,7 +34,7 @@ func Plan(s *scenario.Scenario) [][]Planned {
 func planStep(s *scenario.Scenario, st *scenario.Step) []Planned {
 	one := func(part, caller, callee string, expected verdict.Expectation) Planned {
 		c := report.Check{
-			ID: s.ID + "/" + st.Kind(), Scenario: s.ID, Function: st.Kind(),
+			ID: s.ID + "/" + st.Label(), Scenario: s.ID, Function: st.Kind(),
 			Claims: append([]string{}, s.Claimed(st)...), Expected: expected, Evidence: []string{},
 		}
 		if part != "" {
@@ -42,7 +42,6 @@ func planStep(s *scenario.Scenario, st *scenario.Step) []Planned {
 		}
 		if st.Exchange != nil {
 			c.Function = st.Exchange.Function
-			c.ID = s.ID + "/" + c.Function
 		} else if st.Call != nil {
 			c.Function = "call " + part
 		}

@@ -122,3 +122,18 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// A step's own name takes the place of what it does in the names of its checks.
+func TestNamedStep(t *testing.T) {
+	s, err := scenario.Parse("x.yaml", []byte(strings.Replace(two, "- call:", "- name: O-F\n    call:", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, p := range judge.Plan(s)[3] {
+		ids = append(ids, p.Check.ID)
+	}
+	if diff := cmp.Diff([]string{"x/O-F/signalling", "x/O-F/media"}, ids); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -34,6 +34,8 @@ func (r *single) step(ctx context.Context, i int) error {
 		return errors.Join(r.recorder.BeforeChange(st.Change.Box), r.internet.Change(st.Change.Box, b, st.Change.Label()))
 	case st.Reboot != nil:
 		return errors.Join(r.recorder.BeforeChange(st.Reboot.Box), r.internet.Reset(st.Reboot.Box))
+	case st.Expire != nil:
+		return errors.Join(r.recorder.BeforeChange(st.Expire.Box), r.internet.ExpireUDP(st.Expire.Box))
 	case st.Readdress != nil:
 		return errors.Join(r.recorder.BeforeChange(st.Readdress.Box), r.internet.Readdress(st.Readdress.Box))
 	default:

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,9 @@ const (
 
 // Roles of the reference overlay's nodes.
 var roles = []string{"login", "update", "supernode", "client"}
+
+// nameForm is what a step may be called.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 var (
 	paths      = []string{"direct", "reversed", "punched", "relayed", "failed"}
@@ -159,11 +163,11 @@ func (c *checker) steps() {
 }
 
 // actions are the keys by which a step says what it does.
-var actions = []string{"login", "search", "presence", "call", "conference", "exchange", "change", "reboot", "readdress"}
+var actions = []string{"login", "search", "presence", "call", "conference", "exchange", "change", "reboot", "expire", "readdress"}
 
 func (st *Step) kinds() []string {
 	var kinds []string
-	for i, set := range []bool{st.Login != nil, st.Search != nil, st.Presence != nil, st.Call != nil, st.Conference != nil, st.Exchange != nil, st.Change != nil, st.Reboot != nil, st.Readdress != nil} {
+	for i, set := range []bool{st.Login != nil, st.Search != nil, st.Presence != nil, st.Call != nil, st.Conference != nil, st.Exchange != nil, st.Change != nil, st.Reboot != nil, st.Expire != nil, st.Readdress != nil} {
 		if set {
 			kinds = append(kinds, actions[i])
 		}
@@ -207,6 +211,8 @@ func (c *checker) action(path []string, st *Step) {
 		}
 	case st.Reboot != nil:
 		c.box(path, st.Reboot.Box)
+	case st.Expire != nil:
+		c.box(path, st.Expire.Box)
 	case st.Readdress != nil:
 		c.box(path, st.Readdress.Box)
 	case st.Change != nil:
@@ -249,11 +255,17 @@ func (c *checker) client(path []string, name string) {
 }
 
 func (c *checker) expect(path []string, kind string, st *Step) {
-	if st.Change != nil || st.Reboot != nil || st.Readdress != nil {
+	if st.Change != nil || st.Reboot != nil || st.Expire != nil || st.Readdress != nil {
 		if st.Expect != nil {
 			c.at(under(path, "expect"), "nothing can be expected of a %s", kind)
 		}
+		if st.Name != "" {
+			c.at(under(path, "name"), "step %s has no checks to name", kind)
+		}
 		return
+	}
+	if st.Name != "" && !nameForm.MatchString(st.Name) {
+		c.at(under(path, "name"), "%q; expected letters, digits, and any of . _ -", st.Name)
 	}
 	e := st.Expect
 	if e == nil {
@@ -323,6 +335,17 @@ func (s *Scenario) Holding(role string) []string {
 
 // Kind is what the step does: login, search, …
 func (st *Step) Kind() string { return st.kinds()[0] }
+
+// Label is what the step's checks are called: its name, or what it does.
+func (st *Step) Label() string {
+	switch {
+	case st.Name != "":
+		return st.Name
+	case st.Exchange != nil:
+		return st.Exchange.Function
+	}
+	return st.Kind()
+}
 
 // Claimed returns the claims of a step: its own, or the file's.
 func (s *Scenario) Claimed(st *Step) []string {

@@ -175,9 +175,14 @@ type Step struct {
 	Change *BoxChange `yaml:"change" json:"change,omitempty"`
 	// A box is switched off and on: it forgets all mappings and flows.
 	Reboot *BoxName `yaml:"reboot" json:"reboot,omitempty"`
+	// All UDP mappings of a box run out; TCP connections stay.
+	Expire *BoxName `yaml:"expire" json:"expire,omitempty"`
 	// A box gets other external addresses, and forgets all mappings and flows.
 	Readdress *BoxName `yaml:"readdress" json:"readdress,omitempty"`
 
+	// The name of the step's checks, in place of what it does: a call named x
+	// has the checks x/signalling and x/media.
+	Name string `yaml:"name" json:"name,omitempty"`
 	// What the wire must show.
 	Expect *Expect `yaml:"expect" json:"expect,omitempty"`
 	// How long the function may take; 10s if left out.

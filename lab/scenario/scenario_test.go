@@ -92,6 +92,9 @@ func TestMistakes(t *testing.T) {
 		{"no expectation", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - login: [a]\n", "f.yaml:4:5: step login expects nothing"},
 		{"nobody", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - login: []\n    expect: {path: direct}\n", "f.yaml:4:5: nobody logs in"},
 		{"no members", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - conference: {starter: a}\n    expect: {path: direct}\n", "f.yaml:4:5: a conference without members"},
+		{"an unknown box", "topology: {hosts: {a: {}}}\nnodes: {a: {role: client}}\nsteps:\n  - expire: {box: b}\n", "f.yaml:4:19: unknown middlebox \"b\""},
+		{"a name for nothing", "topology: {middleboxes: {b: {preset: open}}, hosts: {a: {}}}\nnodes: {a: {role: client}}\nsteps:\n  - expire: {box: b}\n    name: x\n", "f.yaml:5:11: step expire has no checks to name"},
+		{"a name that is a path", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - login: [a]\n    name: a/b\n    expect: {path: direct}\n", "f.yaml:5:11: \"a/b\"; expected letters"},
 		{"a word for a path", "topology: {hosts: {a: {}, l: {}}}\nnodes: {a: {role: client}, l: {role: login}}\nsteps:\n  - login: [a]\n    expect: {path: straight}\n", "f.yaml:5:20: \"straight\"; expected direct"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
