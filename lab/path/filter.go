@@ -10,10 +10,12 @@ import (
 
 // free says whether no box on a host's side filters what the peer sends, as
 // the boxes behaved when the window began. The boxes that filter are named
-// with their filtering. A port mapping for all flows that carry makes a box one
-// that doesn't filter them. A box that changed within the exchange makes the
-// finding inconclusive.
+// with their filtering. A box that translates filters TCP whatever it does with
+// UDP: only connection tracking knows what belongs to a connection. A port
+// mapping for all flows that carry makes a box one that doesn't filter them. A
+// box that changed within the exchange makes the finding inconclusive.
 func (f *finder) free(host, peer string, legs []*evidence.Flow) (free bool, filtering []string) {
+	transport := legs[0].Transport
 	for _, box := range f.ev.World.Side(host, peer) {
 		b := f.ev.World.Behaviour(box, f.ex.From)
 		for _, c := range f.ev.World.Behaviours {
@@ -21,10 +23,14 @@ func (f *finder) free(host, peer string, legs []*evidence.Flow) (free bool, filt
 				f.doubt("%s changed during the exchange", box)
 			}
 		}
-		if b.Filtering.Filters() && mapped(legs, box) {
+		filters := b.Filtering.Filters() || b.Translates && transport == evidence.TCP
+		switch {
+		case filters && mapped(legs, box):
 			f.note("%s has a port mapping for %s", box, host)
-		} else if b.Filtering.Filters() {
+		case b.Filtering.Filters():
 			filtering = append(filtering, fmt.Sprintf("%s filters (%s)", box, b.Filtering))
+		case b.Translates && transport == evidence.TCP:
+			filtering = append(filtering, fmt.Sprintf("%s filters TCP (%s)", box, evidence.AddressAndPortDependent))
 		}
 	}
 	return len(filtering) == 0, filtering

@@ -152,7 +152,8 @@ func (f *finder) compare(routes []route, r route) {
 	f.doubt("the payload went over routes of different length: %s and %s", other, r)
 }
 
-// kind tells direct, reversed and punched apart by which ends are free.
+// kind tells direct, reversed and punched apart by which ends are free towards
+// the flows that carry.
 func (f *finder) kind(legs []*evidence.Flow) string {
 	callerFree, callerBoxes := f.free(f.ex.Caller, f.ex.Callee, legs)
 	calleeFree, calleeBoxes := f.free(f.ex.Callee, f.ex.Caller, legs)

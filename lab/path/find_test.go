@@ -120,6 +120,15 @@ func TestReversed(t *testing.T) {
 	s.expect(between(path.Reversed, evidence.UDP), "")
 }
 
+// TestReversedTCP: a NAT that lets in everybody's UDP is closed to TCP, so that
+// the callee has to connect.
+func TestReversedTCP(t *testing.T) {
+	s := newScene(t, none, eif).begin(payload)
+	s.exchange.Caller = "sn3"
+	s.Connect("bob", 7001, at("198.18.0.13", 443)).Send("sn3", payload)
+	s.expect(path.Record{Path: path.Reversed, Legs: []path.Leg{{From: "sn3", To: "bob", Transport: evidence.TCP}}}, "")
+}
+
 func TestPunched(t *testing.T) {
 	for _, filtering := range []evidence.Filtering{adf, apdf} {
 		s := newScene(t, filtering, filtering).begin(small)
