@@ -304,7 +304,7 @@ func TestReasoning(t *testing.T) {
 		"alice is behind home-a: endpoint-independent mapping, address-and-port-dependent filtering",
 		"supernodes see alice at 198.18.1.1:40000, whichever of them it asks",
 		"supernodes see bob at another place each",
-		"home-b filters (address-and-port-dependent) and lets in what comes from 198.18.0.12:33033",
+		"home-b filters (address-and-port-dependent): to 198.18.1.2:15838 it lets in only 198.18.0.12:33033",
 		"a relay carries media",
 	} {
 		if !strings.Contains(all, want) {

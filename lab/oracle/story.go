@@ -96,7 +96,7 @@ func (b *box) uninvited(from, to netip.AddrPort) string {
 	if has == "" {
 		has = "nobody"
 	}
-	text := fmt.Sprintf("%s filters (%s) and lets in what comes from %s, since that is where it was sent to; not %v", b.name, filtering, has, from)
+	text := fmt.Sprintf("%s filters (%s): to %v it lets in only %s, which were sent to from there, and not %v", b.name, filtering, to, has, from)
 	if b.behaviour.Unsolicited == middlebox.RejectUnsolicited {
 		text += "; the ICMP error that it answers with is ignored"
 	}

@@ -95,7 +95,7 @@ func newWorld(p Pair, o Options) (*world, error) {
 	}
 	denied := map[string][]netip.Addr{o.Login: {loginAddr}}
 	for _, h := range w.hosts {
-		denied[h.name] = []netip.Addr{h.addr}
+		denied[h.name] = append(denied[h.name], h.addr)
 	}
 	for _, b := range w.boxes {
 		m, err := model.New(model.Config{Behaviour: b.behaviour, WAN: b.wan, LAN: b.prefix, Denied: denied})

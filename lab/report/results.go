@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"gauntlet/lab/oracle"
 	"gauntlet/lab/path"
 	"gauntlet/lab/verdict"
 )
@@ -45,6 +46,7 @@ type Check struct {
 	Expected verdict.Expectation `json:"expected"`
 	Observed *path.Record        `json:"observed"` // nil where nothing was driven
 	Claimed  *path.Record        `json:"claimed"`  // nil where the node claims nothing
+	Theory   *oracle.Function    `json:"theory"`   // nil where theory says nothing
 
 	Verdict string  `json:"verdict"`
 	Reason  string  `json:"reason"`

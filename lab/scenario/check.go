@@ -31,7 +31,7 @@ var roles = []string{"login", "update", "supernode", "client"}
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 var (
-	paths      = []string{"direct", "reversed", "punched", "relayed", "failed"}
+	paths      = []string{"direct", "reversed", "punched", "relayed", "failed", "any"}
 	transports = []string{"udp", "tcp"}
 	mappings   = []string{"none", "endpoint-independent", "address-dependent", "address-and-port-dependent"}
 	profiles   = []string{"nec2006", "baset2004"}

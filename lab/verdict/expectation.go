@@ -15,8 +15,9 @@ import (
 // Expectation is what a scenario says of one function. What is left out is
 // not asked.
 type Expectation struct {
-	// Path is direct, reversed, punched, relayed or failed.
-	Path string `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"enum=direct,enum=reversed,enum=punched,enum=relayed,enum=failed"`
+	// Path is direct, reversed, punched, relayed or failed; or any, for any that
+	// gets through: then theory alone decides.
+	Path string `yaml:"path,omitempty" json:"path,omitempty" jsonschema:"enum=any,enum=direct,enum=reversed,enum=punched,enum=relayed,enum=failed"`
 	// Hops is the number of relays in the chain that carries.
 	Hops *int `yaml:"hops,omitempty" json:"hops,omitempty" jsonschema:"minimum=0"`
 	// Relays is the number of relays that both ends hold.
@@ -31,12 +32,15 @@ type Expectation struct {
 	Ordered bool `yaml:"ordered,omitempty" json:"ordered,omitempty"`
 }
 
+// AnyPath is expected where several paths are right.
+const AnyPath = "any"
+
 // Validate returns what is wrong with the expectation, in the words of the
 // scenario file. It does not know which hosts and roles there are.
 func (e Expectation) Validate() []error {
 	var errs []error
 	say := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	paths := []string{path.Direct, path.Reversed, path.Punched, path.Relayed, path.Failed}
+	paths := []string{AnyPath, path.Direct, path.Reversed, path.Punched, path.Relayed, path.Failed}
 	if e.Path != "" && !slices.Contains(paths, e.Path) {
 		say("path %q: expected one of %s", e.Path, strings.Join(paths, ", "))
 	}
@@ -76,7 +80,12 @@ func checkTransport(t string) error {
 // meets says whether the wire shows what is expected. A path that failed has
 // nothing more to ask.
 func (e Expectation) meets(wire path.Record) bool {
-	if e.Path != "" && e.Path != wire.Path {
+	switch {
+	case e.Path == AnyPath:
+		if wire.Path == path.Failed {
+			return false
+		}
+	case e.Path != "" && e.Path != wire.Path:
 		return false
 	}
 	if e.Path == path.Failed {
@@ -110,7 +119,7 @@ func (e Expectation) String() string {
 		about = append(about, "over "+e.Transport)
 	}
 	name := e.Path
-	if name == "" {
+	if name == "" || name == AnyPath {
 		name = "any path"
 	}
 	if len(about) == 0 {
