@@ -51,7 +51,7 @@ Exit status as run's.`,
 	flags.BoolVar(&f.Predict, "predict", false, "have the clients guess the ports of boxes that give them out in sequence")
 	flags.StringVar(&f.explain, "explain", "", "CALLER,CALLEE: show how theory comes to the paths of a pair, and run nothing")
 	flags.DurationVar(&f.Call, "for", pairs.DefaultCall, "how long media flows in each call")
-	flags.IntVar(&f.Labs, "parallel", 3, "labs at once, over which the callers are split")
+	flags.IntVar(&f.Labs, "parallel", 4, "labs at once, over which the callers are split")
 	flags.IntVar(&f.repeat, "repeat", 1, "make the table N times; a check that passes sometimes fails as a flake")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of all the lab's randomness")
 	c.MarkFlagDirname("output")

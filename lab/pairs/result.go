@@ -168,26 +168,42 @@ func short(kind string, transports []string) string {
 	return kind + " " + strings.Join(legs, "+")
 }
 
-// writeDifferences tells of each cell and login that did not pass, and of a
-// cell what theory says.
+// writeDifferences tells of everything that did not pass, what has one reason
+// together, and of each cell that differs what theory says.
 func (r Results) writeDifferences(w io.Writer) {
+	var reasons []string
+	names := map[string][]string{}
 	for _, c := range r.Checks {
-		if c.Function == "login" && c.Verdict != verdict.Pass {
-			fmt.Fprintf(w, "%s: %s: %s\n", c.ID, c.Verdict, c.Reason)
-		}
-	}
-	for _, p := range r.Pairs {
-		if p.Verdict == verdict.Pass || p.Verdict == verdict.NotOffered {
+		if c.Verdict == verdict.Pass || c.Verdict == verdict.NotOffered {
 			continue
 		}
-		for _, reason := range p.Reasons {
-			fmt.Fprintf(w, "%s/%s-%s: %s: %s\n", ID, p.Caller, p.Callee, p.Verdict, reason)
+		reason := c.Verdict + ": " + c.Reason
+		if names[reason] == nil {
+			reasons = append(reasons, reason)
 		}
-		fmt.Fprintf(w, "  theory of the media: %s, because\n", p.Theory.Media)
+		names[reason] = append(names[reason], c.ID)
+	}
+	for _, reason := range reasons {
+		fmt.Fprintf(w, "%s: %s\n", few(names[reason]), reason)
+	}
+	for _, p := range r.Pairs {
+		if p.Verdict != verdict.Fail {
+			continue
+		}
+		fmt.Fprintf(w, "theory of %s-%s: %s, because\n", p.Caller, p.Callee, p.Theory.Media)
 		for _, line := range p.Theory.Media.Reasoning {
 			fmt.Fprintf(w, "    %s\n", line)
 		}
 	}
+}
+
+// few joins the first names.
+func few(names []string) string {
+	const most = 4
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 // WriteTheory writes how theory comes to the path of each function of a pair.

@@ -35,7 +35,9 @@ func (r *single) step(ctx context.Context, i int) error {
 	case st.Reboot != nil:
 		return errors.Join(r.recorder.BeforeChange(st.Reboot.Box), r.internet.Reset(st.Reboot.Box))
 	case st.Expire != nil:
-		return errors.Join(r.recorder.BeforeChange(st.Expire.Box), r.internet.ExpireUDP(st.Expire.Box))
+		// Counters stay, so that there is nothing to add up; flows are looked at once
+		// more while they are there.
+		return errors.Join(r.recorder.Conntrack(st.Expire.Box), r.internet.ExpireUDP(st.Expire.Box))
 	case st.Readdress != nil:
 		return errors.Join(r.recorder.BeforeChange(st.Readdress.Box), r.internet.Readdress(st.Readdress.Box))
 	default:
