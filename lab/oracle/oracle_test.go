@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -250,6 +251,26 @@ func TestBeyond(t *testing.T) {
 	}
 	if !theory.Media.Allows(path.Record{Path: path.Relayed}) {
 		t.Error("a theory that can't say forbids a path")
+	}
+}
+
+// TestStrange: a field that is new to the reasoning is named, and all that it
+// knows exist.
+func TestStrange(t *testing.T) {
+	type tomorrow struct {
+		Mapping string
+		Proxy   bool
+	}
+	if got := strange(tomorrow{Mapping: "none"}); got != "" {
+		t.Errorf("%q is strange, although it isn't set or is known", got)
+	}
+	if got := strange(tomorrow{Proxy: true}); got != "Proxy" {
+		t.Errorf("%q is strange, want Proxy", got)
+	}
+	for _, name := range understood {
+		if _, ok := reflect.TypeFor[middlebox.Behaviour]().FieldByName(name); !ok {
+			t.Errorf("a behaviour has no field %s", name)
+		}
 	}
 }
 

@@ -170,7 +170,7 @@ func (r *reasoner) signalling() Function {
 }
 
 // openings is how many first turns are tried in every order.
-const openings = 6
+const openings = 4
 
 // orders are the orders of turns that are tried: all for the first turns, then
 // one end after the other until nothing new can come.

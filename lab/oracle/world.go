@@ -294,10 +294,10 @@ func (b *box) choose(c model.Choice) (netip.AddrPort, error) {
 	return netip.AddrPort{}, model.ErrNoPort
 }
 
-// strange names a field that is set and that the reasoning doesn't cover, "" if
-// there is none.
-func strange(b middlebox.Behaviour) string {
-	v := reflect.ValueOf(b)
+// strange names a field of a behaviour that is set and that the reasoning doesn't
+// cover, "" if there is none.
+func strange(behaviour any) string {
+	v := reflect.ValueOf(behaviour)
 	for i := range v.NumField() {
 		if f := v.Type().Field(i).Name; !v.Field(i).IsZero() && !slices.Contains(understood, f) {
 			return f

@@ -94,6 +94,10 @@ func TestJudge(t *testing.T) {
 			c.Evidence.Losses.Bounded, c.Expected.Path = true, path.Direct
 		}, verdict.Inconclusive, "bound"},
 
+		{"any path", func(c *verdict.Check) { c.Expected = verdict.Expectation{Path: verdict.AnyPath} }, verdict.Pass, "relayed"},
+		{"any path, but none got through", func(c *verdict.Check) {
+			c.Expected, c.Finding.Record = verdict.Expectation{Path: verdict.AnyPath}, path.Record{Path: path.Failed}
+		}, verdict.Fail, "expected any path"},
 		{"another path", func(c *verdict.Check) { c.Expected = verdict.Expectation{Path: path.Punched} }, verdict.Fail,
 			"expected punched, the wire shows relayed"},
 		{"more hops", func(c *verdict.Check) { c.Expected.Hops = new(2) }, verdict.Fail, "expected relayed (2 hops"},
