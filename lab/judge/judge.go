@@ -24,6 +24,7 @@ import (
 	"gauntlet/lab/path"
 	"gauntlet/lab/report"
 	"gauntlet/lab/scenario"
+	"gauntlet/lab/theory"
 	"gauntlet/lab/verdict"
 )
 
@@ -111,6 +112,7 @@ func (r *Recording) Judge(folder string) []report.Check {
 		}
 		checks = append(checks, c)
 	}
+	theory.Annotate(r.Scenario, checks)
 	return checks
 }
 

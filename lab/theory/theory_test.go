@@ -144,3 +144,39 @@ func TestCompare(t *testing.T) {
 		t.Error("a check that theory says nothing of fails for it")
 	}
 }
+
+// The theories go to the checks that they are of: a conference has one check and
+// no theory, a change neither.
+func TestAnnotate(t *testing.T) {
+	s := parse(t, `topology:
+  middleboxes: {a: {preset: port-restricted}}
+  hosts: {login: {}, alice: {behind: a}, bob: {}}
+nodes: {login: {role: login}, alice: {role: client}, bob: {role: client}}
+steps:
+  - login: [alice, bob]
+    expect: {path: direct}
+  - conference: {starter: alice, members: [bob]}
+    expect: {path: direct}
+  - change: {box: a, preset: udp-blocked}
+  - call: {caller: alice, callee: bob}
+    expect: {signalling: {path: direct}, media: {path: direct}}
+`)
+	checks := make([]report.Check, 5)
+	for n := range checks {
+		checks[n] = report.Check{Verdict: verdict.Pass, Observed: &path.Record{Path: path.Direct, Legs: []path.Leg{{Transport: "tcp"}}}}
+	}
+	checks[4].Observed.Legs[0].Transport = "udp"
+	theory.Annotate(s, checks)
+	for n, want := range []string{"direct over tcp", "direct over tcp", "", "direct over tcp", "direct over tcp"} {
+		got := ""
+		if checks[n].Theory != nil {
+			got = checks[n].Theory.String()
+		}
+		if got != want {
+			t.Errorf("check %d: theory %q, want %q", n, got, want)
+		}
+	}
+	if checks[3].Verdict != verdict.Pass || checks[4].Verdict != verdict.Fail {
+		t.Errorf("signalling over tcp %s, media over udp %s; want the second to fail", checks[3].Verdict, checks[4].Verdict)
+	}
+}
