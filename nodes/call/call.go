@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"gauntlet/nodes/identity"
 	"gauntlet/nodes/link"
 	"gauntlet/nodes/media"
-	"gauntlet/nodes/relay"
 	"gauntlet/nodes/wire"
 )
 
@@ -25,7 +23,7 @@ type Call struct {
 	peer    *identity.Certificate
 	caller  bool
 	record  *directory.Record // of the callee, at the caller's
-	mine    offer
+	stream  *stream
 
 	mu         sync.Mutex
 	link       *link.Conn // signalling now
@@ -33,17 +31,28 @@ type Call struct {
 	group      *reach.Group  // relays, nil without
 	overGroup  bool          // the signalling goes over them
 	grouped    chan struct{} // closed once group is set
+	held       int           // relays that both ends hold, as last counted
+	noGroup    error         // why there are no relays
+	asking     bool          // for relays
+	redeemed   bool          // the token of this end's offer was used
 	invited    bool
-	agreed     bool
-	stream     *stream
-	checker    *checker
-	unanswer   func() // stops answering STUN
-	checked    chan struct{}
-	working    netip.AddrPort // the pair that was checked, valid after checked
+	agreed     time.Time // when the other end's offer came; zero: not yet
+	mine       offer
+	theirs     offer
+	checker    *checker // nil without checks
+	direct     *direct  // likewise
+	tcp        *route   // straight to the other end, nil without
+	pair       *pair    // the best that works
+	paths      paths
+	opening    map[int]bool // legs that are being opened
 	media      control.Path
+	failures   []error
+	down       bool // the call is taken down: nothing new may start
 
-	routed chan struct{} // capacity 1: another route was adopted
-	down   bool          // the call is taken down: nothing new may start
+	checked chan struct{} // closed once it is known whether there is a direct path
+	poke    chan struct{} // capacity 1: something to decide
+	changed chan struct{} // closed, and made anew, with every change of the above
+	adopted chan *route   // the other end's connection to this one's listener
 
 	conn   *reach.Conn // the first connection: its exporter makes the keys
 	ending sync.Once
@@ -54,22 +63,30 @@ type Call struct {
 }
 
 // newCall makes an end of a call on a connection that it owns from now on.
-func (s *Service) newCall(conn *reach.Conn, caller bool) *Call {
-	mine := s.client.Reach()
+func (s *Service) newCall(conn *reach.Conn, caller bool) (*Call, error) {
+	state := conn.ConnectionState()
+	keys, err := media.Export(state.ExportKeyingMaterial, conn.Dialled)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := newStream(keys)
+	if err != nil {
+		return nil, err
+	}
 	c := &Call{
-		service: s, peer: conn.Peer, caller: caller, conn: conn, signalling: conn.Path,
-		mine: newOffer(s.client.Socket, s.client.Network,
-			directReach{udp: mine.UDP, public: mine.PublicUDP, external: mine.External}),
-		grouped: make(chan struct{}), checked: make(chan struct{}), routed: make(chan struct{}, 1),
+		service: s, peer: conn.Peer, caller: caller, conn: conn, signalling: conn.Path, stream: stream,
+		paths: newPaths(), opening: map[int]bool{},
+		grouped: make(chan struct{}), checked: make(chan struct{}), poke: make(chan struct{}, 1),
+		changed: make(chan struct{}), adopted: make(chan *route, 1),
 		ended: make(chan struct{}), over: make(chan struct{}),
 	}
 	if conn.Group != nil {
-		c.group, c.overGroup = conn.Group, true
+		c.group, c.overGroup, c.held = conn.Group, true, conn.Group.Len()
 		close(c.grouped)
 		c.group.StandBy(s.client.Profile.StandbyInterval)
 	}
 	c.open(conn)
-	return c
+	return c, nil
 }
 
 // open runs the signalling on a connection.
@@ -108,15 +125,7 @@ func (c *Call) Media() control.Path {
 }
 
 // Stats is what this end received so far.
-func (c *Call) Stats() media.Stats {
-	c.mu.Lock()
-	s := c.stream
-	c.mu.Unlock()
-	if s == nil {
-		return media.Stats{}
-	}
-	return s.receiver.Stats()
-}
+func (c *Call) Stats() media.Stats { return c.stream.receiver.Stats() }
 
 // Over is closed when the call is over and all of it taken down.
 func (c *Call) Over() <-chan struct{} { return c.over }
@@ -127,6 +136,49 @@ func (c *Call) end(reason error) {
 		c.reason = reason
 		close(c.ended)
 	})
+}
+
+// isOver says whether the call is to end.
+func (c *Call) isOver() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// start runs f as part of the call, unless that is being taken down. Called
+// with the lock held.
+func (c *Call) start(f func()) bool {
+	if c.down || c.isOver() {
+		return false
+	}
+	c.tasks.Go(f)
+	return true
+}
+
+// context is one that ends with the call, or after bound.
+func (c *Call) context(bound time.Duration, cause error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	stop := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		timer := time.NewTimer(bound)
+		defer timer.Stop()
+		select {
+		case <-c.ended:
+			cancel(errors.New("the call is over"))
+		case <-timer.C:
+			cancel(cause)
+		case <-stop:
+		}
+	})
+	return ctx, func() {
+		close(stop)
+		watching.Wait()
+		cancel(nil)
+	}
 }
 
 // abandon takes down a call that never ran.
@@ -153,68 +205,19 @@ func (c *Call) run() {
 	c.takeDown()
 }
 
-// agree takes the other end's offer, makes the media keys, and gets ready for
-// checks.
-func (c *Call) agree(theirs offer) error {
-	state := c.conn.ConnectionState()
-	keys, err := media.Export(state.ExportKeyingMaterial, c.conn.Dialled)
-	if err != nil {
-		return err
-	}
-	stream, err := newStream(keys)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.agreed || c.down {
-		return errors.New("the call is over, or agreed on already")
-	}
-	c.agreed = true
-	c.stream = stream
-	p := c.service.client.Profile
-	if !c.mine.UDP || !theirs.UDP || !(p.Punch || c.mine.Public && theirs.Public) {
-		close(c.checked)
-		return nil
-	}
-	c.checker = newChecker(c.service.client.Socket, c.mine, theirs, p.CheckInterval)
-	c.unanswer = c.checker.begin()
-	c.tasks.Go(c.check)
-	return nil
-}
-
-// check runs the checks of candidates.
-func (c *Call) check() {
-	defer close(c.checked)
-	bound := c.service.client.Profile.PunchTimeout
-	ctx, cancel := context.WithTimeoutCause(context.Background(), bound, fmt.Errorf("not in %v", bound))
-	defer cancel()
-	stop := make(chan struct{})
-	defer close(stop)
-	c.tasks.Go(func() {
-		select {
-		case <-c.ended:
-			cancel()
-		case <-stop:
-		}
-	})
-	working, err := c.checker.run(ctx)
-	if err != nil {
-		c.service.client.Log.Info("no direct media path", "peer", c.peer.Name, "error", err)
-		return
-	}
-	c.working = working
-}
-
 // handle serves the other end's signalling.
 func (c *Call) handle(ctx context.Context, _ *link.Conn, method string, body []byte) (any, error) {
 	switch {
 	case method == methodHangup:
 		return c.serveHangup(body)
+	case method == noticeLeg:
+		return nil, c.takeLeg(body)
+	case method == noticeReport:
+		return nil, c.takeReport(body)
 	case c.caller:
 		return nil, link.ErrUnknown
 	case method == methodInvite:
-		return c.serveInvite(body)
+		return c.serveInvite(ctx, body)
 	case method == methodResume:
 		var request resumeRequest
 		if err := wire.Unmarshal(body, &request); err != nil {
@@ -227,14 +230,12 @@ func (c *Call) handle(ctx context.Context, _ *link.Conn, method string, body []b
 			return nil, link.Refused("this is another call")
 		}
 		return struct{}{}, nil
-	case method == methodMedia:
-		return c.serveMedia(ctx, body)
 	}
 	return nil, link.ErrUnknown
 }
 
 // serveInvite accepts a call.
-func (c *Call) serveInvite(body []byte) (any, error) {
+func (c *Call) serveInvite(ctx context.Context, body []byte) (any, error) {
 	var request inviteRequest
 	if err := wire.Unmarshal(body, &request); err != nil {
 		return nil, err
@@ -249,8 +250,8 @@ func (c *Call) serveInvite(body []byte) (any, error) {
 	if again {
 		return nil, link.Refused("invited already")
 	}
-	err := error(nil)
-	if accept := c.service.config.Accept; accept != nil {
+	err := c.prepare(ctx)
+	if accept := c.service.config.Accept; err == nil && accept != nil {
 		err = accept(c.peer, request.Subject)
 	}
 	if err == nil {
@@ -269,24 +270,23 @@ func (c *Call) serveInvite(body []byte) (any, error) {
 	return inviteAnswer{Offer: c.mine}, nil
 }
 
-// serveMedia goes the way that the caller has decided on.
-func (c *Call) serveMedia(ctx context.Context, body []byte) (any, error) {
-	var request mediaRequest
-	if err := wire.Unmarshal(body, &request); err != nil {
-		return nil, err
+// prepare makes this end's offer, and answers the other end's checks from then
+// on.
+func (c *Call) prepare(ctx context.Context) error {
+	mine, err := c.service.offer(ctx)
+	if err != nil {
+		return fmt.Errorf("say how to reach this end: %w", err)
 	}
 	c.mu.Lock()
-	ready := c.agreed
-	c.mu.Unlock()
-	if !ready {
-		return nil, link.Refused("no invite came")
+	defer c.mu.Unlock()
+	if c.down {
+		return errors.New("the call is over")
 	}
-	r, err := c.route(ctx, request)
-	if err != nil {
-		return mediaAnswer{Why: err.Error()}, nil
+	c.mine = mine
+	client := c.service.client
+	if mine.UDP && (client.Profile.Punch || mine.Public) {
+		c.direct = newDirect(client.Socket, c.take)
+		c.checker = newChecker(client.Socket, mine, c.direct.hear, c.works)
 	}
-	if !c.adopt(r, relay.Transport(0)) {
-		return mediaAnswer{Why: "the call is over"}, nil
-	}
-	return mediaAnswer{Ready: true, Transport: r.transport}, nil
+	return nil
 }

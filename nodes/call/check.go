@@ -2,17 +2,16 @@ package call
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/pion/stun/v3"
 
 	"gauntlet/nodes/datagram"
-	"gauntlet/nodes/network"
 )
 
 // checker finds out over which addresses two ends reach each other: STUN
@@ -21,70 +20,70 @@ import (
 // which is a new candidate if it was unknown (peer-reflexive, RFC 8445
 // §7.3.1.3). A pair works when its own request was answered.
 type checker struct {
-	socket   *datagram.Socket
-	mine     offer
-	theirs   offer
-	interval time.Duration
+	socket *datagram.Socket
+	mine   offer
+	heard  func(from netip.AddrPort) // a candidate of the other end's: media may come from there
+	found  func(pair)                // a pair works, and none as good was found before
 
-	mu         sync.Mutex
-	candidates []netip.AddrPort
-	working    netip.AddrPort
-	found      chan struct{} // closed when working is set
-	heard      chan struct{} // capacity 1: candidates grew
+	mu       sync.Mutex
+	theirs   *offer // nil until it came
+	checks   []*check
+	byID     map[[stun.TransactionIDSize]byte]*check
+	best     *pair
+	unanswer func()
 }
 
-// newOffer describes this end's socket with fresh credentials. Host addresses
-// that are private go along for a peer behind the same box (RFC 8445 §5.1.1).
-func newOffer(socket *datagram.Socket, nw network.Network, reach directReach) offer {
-	o := offer{UDP: reach.udp, Public: reach.public, External: reach.external, User: rand.Text(), Password: rand.Text()}
-	if !reach.udp {
-		return o
-	}
-	if reach.external.IsValid() {
-		o.Candidates = append(o.Candidates, reach.external)
-	}
-	port := socket.LocalAddr().Port()
-	for _, addr := range nw.Addrs() {
-		host := netip.AddrPortFrom(addr, port)
-		if len(o.Candidates) < maxCandidates && !slices.Contains(o.Candidates, host) {
-			o.Candidates = append(o.Candidates, host)
-		}
-	}
-	return o
+// check is the checking of one candidate. Its request is the same each time.
+type check struct {
+	to       netip.AddrPort
+	request  *stun.Message // nil until the other end's credentials are known
+	answered bool
 }
 
-// directReach is what login found out about this end's UDP.
-type directReach struct {
-	udp, public bool
-	external    netip.AddrPort
+// pair is the way to an address of the other end's.
+type pair struct {
+	to     netip.AddrPort
+	mapped netip.AddrPort // this end as the other one sees it
+	// host says that it is a private address of the other end's own, of the
+	// same network: better than one that a box translates.
+	host bool
 }
 
-// newChecker prepares the checks; begin answers the other end's requests from
-// then on.
-func newChecker(socket *datagram.Socket, mine, theirs offer, interval time.Duration) *checker {
-	c := &checker{
-		socket: socket, mine: mine, theirs: theirs, interval: interval,
-		found: make(chan struct{}), heard: make(chan struct{}, 1),
-	}
-	for _, to := range theirs.Candidates[:min(len(theirs.Candidates), maxCandidates)] {
-		// A private address means nothing beyond its own box.
-		if to.IsValid() && (!to.Addr().IsPrivate() || mine.External.Addr() == theirs.External.Addr()) {
-			c.candidates = append(c.candidates, to)
-		}
-	}
+// newChecker answers the other end's requests from now on, until close. heard
+// and found are called from the socket's reader and must not block.
+func newChecker(socket *datagram.Socket, mine offer, heard func(netip.AddrPort), found func(pair)) *checker {
+	c := &checker{socket: socket, mine: mine, heard: heard, found: found,
+		byID: map[[stun.TransactionIDSize]byte]*check{}}
+	c.unanswer = socket.HandleSTUN(c.take)
 	return c
 }
 
-// begin answers the other end's requests until cancel is called.
-func (c *checker) begin() (cancel func()) { return c.socket.HandleSTUN(c.answer) }
+func (c *checker) close() { c.unanswer() }
 
 // name is the USERNAME of requests from one end to the other, RFC 8445 §7.2.2.
-func name(to, from offer) string { return to.User + ":" + from.User }
+func name(to, from string) string { return to + ":" + from }
 
-// answer takes a request of the other end's. It runs in the socket's reader.
+// take takes a message of the other end's. It runs in the socket's reader.
+func (c *checker) take(from netip.AddrPort, m *stun.Message) bool {
+	switch m.Type {
+	case stun.BindingRequest:
+		return c.answer(from, m)
+	case stun.BindingSuccess:
+		return c.answered(from, m)
+	}
+	return false
+}
+
+// answer takes a request. It answers before the other end's offer came, since
+// this end's password is all that it takes.
 func (c *checker) answer(from netip.AddrPort, m *stun.Message) bool {
 	var user stun.Username
-	if m.Type != stun.BindingRequest || user.GetFrom(m) != nil || user.String() != name(c.mine, c.theirs) {
+	if user.GetFrom(m) != nil || !strings.HasPrefix(user.String(), name(c.mine.User, "")) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.theirs != nil && user.String() != name(c.mine.User, c.theirs.User) {
 		return false
 	}
 	key := stun.NewShortTermIntegrity(c.mine.Password)
@@ -96,96 +95,149 @@ func (c *checker) answer(from netip.AddrPort, m *stun.Message) bool {
 	if err != nil {
 		return true
 	}
-	c.socket.WriteTo(response.Raw, from)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !slices.Contains(c.candidates, from) && len(c.candidates) < 2*maxCandidates {
-		c.candidates = append(c.candidates, from)
-		select {
-		case c.heard <- struct{}{}:
-		default:
+	i := slices.IndexFunc(c.checks, func(k *check) bool { return k.to == from })
+	if i < 0 {
+		if len(c.checks) >= 4*maxCandidates {
+			return true
 		}
+		c.add(from)
+		i = len(c.checks) - 1
+	}
+	// Whoever has the answer may send media: take it from then on.
+	c.socket.WriteTo(response.Raw, from)
+	// Its way to this end is open, and so is this one's to it, as a rule: a
+	// triggered check, RFC 8445 §7.3.1.4.
+	if c.theirs != nil && !c.checks[i].answered {
+		c.send(c.checks[i])
 	}
 	return true
 }
 
-// run checks all candidates at the profile's pace until one works or ctx ends.
-func (c *checker) run(ctx context.Context) (netip.AddrPort, error) {
-	ticker := time.NewTicker(c.interval)
-	defer ticker.Stop()
-	ids := map[netip.AddrPort]*transaction{}
-	answers := make(chan netip.AddrPort, 1)
-	var tasks sync.WaitGroup
-	ctx, cancel := context.WithCancel(ctx)
-	defer tasks.Wait()
-	defer cancel()
-	for {
-		c.mu.Lock()
-		candidates := slices.Clone(c.candidates)
+// add makes an address one to check. Called with the lock held.
+func (c *checker) add(to netip.AddrPort) {
+	c.checks = append(c.checks, &check{to: to})
+	c.heard(to)
+}
+
+// answered takes an answer. It counts only from the address that was asked
+// (RFC 8445 §7.2.5.2.1) and with integrity.
+func (c *checker) answered(from netip.AddrPort, m *stun.Message) bool {
+	c.mu.Lock()
+	k := c.byID[m.TransactionID]
+	if k == nil {
 		c.mu.Unlock()
-		for _, to := range candidates {
-			t := ids[to]
-			if t == nil {
-				var err error
-				if t, err = c.transaction(); err != nil {
-					return netip.AddrPort{}, err
-				}
-				ids[to] = t
-				tasks.Go(func() { c.await(ctx, t, to, answers) })
-			}
-			c.socket.WriteTo(t.request, to)
+		return false
+	}
+	key := stun.NewShortTermIntegrity(c.theirs.Password)
+	var mapped stun.XORMappedAddress
+	if k.answered || k.to != from || key.Check(m) != nil || mapped.GetFrom(m) != nil {
+		c.mu.Unlock()
+		return true
+	}
+	k.answered = true
+	addr, _ := netip.AddrFromSlice(mapped.IP)
+	p := pair{to: k.to, mapped: netip.AddrPortFrom(addr.Unmap(), uint16(mapped.Port)),
+		host: k.to.Addr().IsPrivate() && slices.Contains(c.theirs.Candidates, k.to) && k.to != c.theirs.External}
+	better := c.best == nil || p.host && !c.best.host
+	if better {
+		c.best = &p
+	}
+	c.mu.Unlock()
+	if better {
+		c.found(p)
+	}
+	return true
+}
+
+// begin takes the other end's offer and sends the first round of checks: to
+// the predicted ports before all others, since each new destination takes a
+// port of this end's own box, and in the order in which the other end's box
+// gives them out.
+func (c *checker) begin(theirs offer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.theirs = &theirs
+	list := slices.Clone(theirs.Predicted[:min(len(theirs.Predicted), maxCandidates)])
+	for _, to := range theirs.Candidates[:min(len(theirs.Candidates), maxCandidates)] {
+		// What a box that maps each destination anew gave for a supernode is of
+		// no use, and the others are.
+		if len(list) > 0 && to == theirs.External {
+			continue
 		}
-		select {
-		case to := <-answers:
-			c.mu.Lock()
-			c.working = to
-			close(c.found)
-			c.mu.Unlock()
-			return to, nil
-		case <-ticker.C:
-		case <-c.heard:
-		case <-ctx.Done():
-			return netip.AddrPort{}, fmt.Errorf("none of %d candidates answers: %w", len(candidates), context.Cause(ctx))
+		// A private address means nothing beyond its own box.
+		if !to.Addr().IsPrivate() || c.mine.External.Addr() == theirs.External.Addr() {
+			list = append(list, to)
 		}
 	}
-}
-
-// transaction is the request to one candidate; its copies are the same.
-type transaction struct {
-	request []byte
-	answers <-chan datagram.STUNAnswer
-	cancel  func()
-}
-
-func (c *checker) transaction() (*transaction, error) {
-	m, err := stun.Build(stun.TransactionID, stun.BindingRequest, stun.NewUsername(name(c.theirs, c.mine)),
-		stun.NewShortTermIntegrity(c.theirs.Password), stun.Fingerprint)
-	if err != nil {
-		return nil, fmt.Errorf("make STUN request: %w", err)
+	for _, to := range list {
+		if to.IsValid() && !slices.ContainsFunc(c.checks, func(k *check) bool { return k.to == to }) {
+			c.add(to)
+		}
 	}
-	t := &transaction{request: m.Raw}
-	t.answers, t.cancel = c.socket.AwaitSTUN(m.TransactionID)
-	return t, nil
+	c.round()
 }
 
-// await waits for the answer to one candidate's request. It counts only from
-// the address that was asked (RFC 8445 §7.2.5.2.1) and with integrity.
-func (c *checker) await(ctx context.Context, t *transaction, to netip.AddrPort, answers chan<- netip.AddrPort) {
-	defer t.cancel()
+// round sends a request to every candidate that is still worth one. Called
+// with the lock held.
+func (c *checker) round() (sent int) {
+	for _, k := range c.checks {
+		worth := c.best == nil || !c.best.host && k.to.Addr().IsPrivate()
+		if worth && !k.answered {
+			c.send(k)
+			sent++
+		}
+	}
+	return sent
+}
+
+// send sends a candidate's request. Called with the lock held.
+func (c *checker) send(k *check) {
+	if k.request == nil {
+		m, err := stun.Build(stun.TransactionID, stun.BindingRequest,
+			stun.NewUsername(name(c.theirs.User, c.mine.User)),
+			stun.NewShortTermIntegrity(c.theirs.Password), stun.Fingerprint)
+		if err != nil {
+			return // a username of the other end's that is too long
+		}
+		k.request = m
+		c.byID[m.TransactionID] = k
+	}
+	c.socket.WriteTo(k.request.Raw, k.to)
+}
+
+// run checks at the given pace after begin, until no pair could be better than
+// the one that works, or ctx ends. The error says that none works.
+func (c *checker) run(ctx context.Context, interval time.Duration) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
 	for {
 		select {
-		case a := <-t.answers:
-			key := stun.NewShortTermIntegrity(c.theirs.Password)
-			if a.From != to || a.Message.Type != stun.BindingSuccess || key.Check(a.Message) != nil {
-				continue
+		case <-ticker.C:
+			c.mu.Lock()
+			sent, found := c.round(), c.best != nil
+			c.mu.Unlock()
+			if sent == 0 && found {
+				return nil
 			}
-			select {
-			case answers <- to:
-			default:
-			}
-			return
 		case <-ctx.Done():
-			return
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.best != nil {
+				return nil
+			}
+			return fmt.Errorf("none of %d candidates answers: %w", len(c.checks), context.Cause(ctx))
 		}
 	}
+}
+
+// hopeless says that no check can succeed between two ends' boxes: one maps
+// each destination to a port that can't be known (RFC 4787's address- and
+// port-dependent), and the other lets in only what comes from a known port.
+func hopeless(a, b offer) bool {
+	const dependent = "address-and-port-dependent"
+	if a.External.Addr() == b.External.Addr() {
+		return false // behind one box, perhaps
+	}
+	return a.Mapping == dependent && len(a.Predicted) == 0 && b.Filtering == dependent ||
+		b.Mapping == dependent && len(b.Predicted) == 0 && a.Filtering == dependent
 }

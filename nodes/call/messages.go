@@ -4,10 +4,16 @@
 // The caller finds the callee, connects to it with package reach, and sends
 // the invite with the call's subject and its candidates; the callee accepts.
 // Where both have UDP, each end checks the other's candidates with STUN
-// (RFC 8445 in little) and media goes over the pair that works. Else both open
-// media legs at the relay that carries the signalling, by UDP where that
-// passes. Relays in parallel stand by with small messages; when the carrying
-// one dies, signalling and media go on over the next.
+// (RFC 8445 in little) and sends its media over a pair as soon as its own
+// check of it was answered. Where one has none and the other is reached over
+// TCP, media goes over a TCP connection between the two. Else both open media
+// legs at a relay that both hold, by UDP where that passes.
+//
+// An end may send on any way that the other is known to receive on, and
+// receives on all of them at once, so that moving from one to another loses
+// nothing. Relays are taken in their order: who hears the other end on a later
+// one than its own goes there too, which is how the two agree without a word
+// of signalling. Those in parallel stand by with small messages.
 package call
 
 import (
@@ -23,27 +29,33 @@ const MaxSubject = 60 << 10
 // Methods of the signalling connection.
 const (
 	methodInvite = "call.invite" // caller: first of all
-	methodMedia  = "call.media"  // caller: which way media goes now
 	methodHangup = "call.hangup" // either: the call ends
 	methodResume = "call.resume" // caller: the call goes on over another relay
+	noticeLeg    = "call.leg"    // either: my media leg at a relay is open
+	noticeReport = "call.report" // either: what came of your media
 )
 
-// relaysPurpose is that of relays for a call whose signalling is direct but
-// whose media is not.
+// relaysPurpose is that of relays for a call beyond those that its signalling
+// was set up with.
 const relaysPurpose = "gauntlet-call-relays/1"
 
 // maxCandidates bounds the addresses of one end.
 const maxCandidates = 8
 
-// offer is what an end says of its UDP socket.
+// offer is what an end says of the ways to it.
 type offer struct {
 	_          struct{} `cbor:",toarray"`
 	UDP        bool
-	Public     bool           // reached by others without having sent to them
-	External   netip.AddrPort // as supernodes see it
+	Public     bool           // reached over UDP by others without having sent to them
+	External   netip.AddrPort // UDP socket as supernodes see it
 	Candidates []netip.AddrPort
-	User       string // of the other end's STUN requests to this one
-	Password   string // likewise
+	Predicted  []netip.AddrPort // where the box will map the socket to next, in order; none without prediction
+	Mapping    string           // of the box, as login found out (RFC 4787 §4.1); empty: unknown
+	Filtering  string           // likewise, §5
+	User       string           // of the other end's STUN requests to this one
+	Password   string           // likewise
+	Listen     netip.AddrPort   // TCP listener, where others get in; zero: nowhere
+	Token      relay.Token      // a media connection to Listen begins with it
 }
 
 type inviteRequest struct {
@@ -58,20 +70,23 @@ type inviteAnswer struct {
 	Offer offer
 }
 
-// mediaRequest says which way the caller has decided on: the pair that was
-// checked, or a relay of the group.
-type mediaRequest struct {
-	_      struct{} `cbor:",toarray"`
-	Direct bool
-	Relay  int
+// noRelay in a leg's notice asks the caller for relays, as the call has none.
+const noRelay = -1
+
+// leg says that this end takes media at a relay of the call.
+type leg struct {
+	_         struct{} `cbor:",toarray"`
+	Relay     int      // number in the call's order, or noRelay
+	Transport relay.Transport
 }
 
-// mediaAnswer says that the callee is on that way too.
-type mediaAnswer struct {
-	_         struct{} `cbor:",toarray"`
-	Ready     bool
-	Why       string // not ready, in words
-	Transport relay.Transport
+// report is a receiver report, RFC 3550 §6.4.1 in little: the packets that were
+// due and that came since the last one, all of them over one way.
+type report struct {
+	_        struct{} `cbor:",toarray"`
+	Relay    int
+	Expected int
+	Received int
 }
 
 type resumeRequest struct {

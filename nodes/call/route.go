@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,21 +16,170 @@ import (
 	"gauntlet/nodes/relay"
 )
 
-// route is one way that media goes and comes.
+// route is one way that media goes and comes. Packets are taken off it from
+// when it is made until it is closed, whichever route this end sends on.
 type route struct {
 	transport relay.Transport
-	relay     int // number of the relay; -1: none
+	relay     int // number of the relay; noRelay: straight to the other end
 	relayName string
+	dialled   bool // a connection straight to the other end that this end opened
 	send      func(packet []byte) error
-	close     func() // ends the route, and waits for what it started
+	lost      chan struct{} // closed when the route is known to be dead; nil: it never tells
+	close     func()        // ends the route, and waits for what it started
+
+	heard atomic.Uint64 // good packets that came
+}
+
+// direct is the route between the two ends' UDP sockets. It takes packets from
+// every address that is known to be the other end's.
+type direct struct {
+	route
+	socket *datagram.Socket
+	to     atomic.Pointer[netip.AddrPort]
+	take   func(*route, []byte)
+
+	mu      sync.Mutex
+	cancels []func()
+}
+
+func newDirect(socket *datagram.Socket, take func(*route, []byte)) *direct {
+	d := &direct{socket: socket, take: take}
+	d.transport, d.relay = relay.UDP, noRelay
+	d.send = func(packet []byte) error { return socket.WriteTo(packet, *d.to.Load()) }
+	d.close = d.deafen
+	return d
+}
+
+// hear takes packets from one more address.
+func (d *direct) hear(from netip.AddrPort) {
+	cancel := d.socket.HandleMedia(from, func(packet []byte) { d.take(&d.route, packet) })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cancels = append(d.cancels, cancel)
+}
+
+func (d *direct) deafen() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, cancel := range d.cancels {
+		cancel()
+	}
+	d.cancels = nil
+}
+
+// overRelay opens this end's media leg at a relay: by UDP if this end has any
+// and it passes, else by TCP.
+func overRelay(ctx context.Context, c *directory.Client, udp bool, session *relay.Session, at directory.Supernode, number int, take func(*route, []byte)) (*route, error) {
+	if udp {
+		r, err := relayUDP(ctx, c, session, at, number, take)
+		if err == nil {
+			return r, nil
+		}
+		c.Log.Info("no media leg over UDP", "relay", at.Name, "error", err)
+	}
+	return relayTCP(ctx, c, session, at, number, take)
+}
+
+func relayUDP(ctx context.Context, c *directory.Client, session *relay.Session, at directory.Supernode, number int, take func(*route, []byte)) (*route, error) {
+	bound := 3 * c.Profile.UDPAnswer
+	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer in %v", bound))
+	defer cancel()
+	r := &route{transport: relay.UDP, relay: number, relayName: at.Name}
+	r.send = func(packet []byte) error { return c.Socket.WriteTo(packet, at.Addr) }
+	// The relay may pass on the first packets before it says that the leg is
+	// open.
+	r.close = c.Socket.HandleMedia(at.Addr, func(packet []byte) { take(r, packet) })
+	err := session.OpenUDP(ctx, c.Profile.UDPRetransmit, func(token []byte) error {
+		return c.Socket.WriteTo(token, at.Addr)
+	})
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func relayTCP(ctx context.Context, c *directory.Client, session *relay.Session, at directory.Supernode, number int, take func(*route, []byte)) (*route, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Profile.ConnectTimeout, fmt.Errorf("no answer in %v", c.Profile.ConnectTimeout))
+	defer cancel()
+	conn, err := session.OpenTCP(ctx, func(ctx context.Context) (net.Conn, error) {
+		var failures []error
+		for _, port := range c.Ports(at.Addr.Port()) {
+			conn, err := c.Network.Dial(ctx, netip.AddrPortFrom(at.Addr.Addr(), port))
+			if err == nil {
+				return conn, nil
+			}
+			failures = append(failures, err)
+		}
+		return nil, errors.Join(failures...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return overTCP(conn, &route{relay: number, relayName: at.Name}, take), nil
+}
+
+// writeTimeout bounds the writing of a packet to a TCP connection; one that
+// takes nothing for so long is dead.
+const writeTimeout = 2 * time.Second
+
+// overTCP makes r the route over a connection that carries media from now on,
+// which it owns.
+func overTCP(conn net.Conn, r *route, take func(*route, []byte)) *route {
+	r.transport, r.lost = relay.TCP, make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(r.lost)
+		defer conn.Close()
+		reader := media.NewFrameReader(conn)
+		for {
+			packet, err := reader.Read()
+			if err != nil {
+				return
+			}
+			take(r, packet)
+		}
+	})
+	buffer := make([]byte, 0, media.FrameOverhead+media.MaxPacket)
+	r.send = func(packet []byte) error { // called by the load alone
+		buffer = media.AppendFrame(buffer[:0], packet)
+		conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := conn.Write(buffer); err != nil {
+			conn.Close() // a frame may be cut: nothing after it could be read
+			return err
+		}
+		return nil
+	}
+	r.close = func() {
+		conn.Close()
+		reading.Wait()
+	}
+	return r
+}
+
+// dialMedia opens the media connection to the other end's listener.
+func dialMedia(ctx context.Context, c *directory.Client, theirs offer) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Profile.ConnectTimeout, fmt.Errorf("no connection in %v", c.Profile.ConnectTimeout))
+	defer cancel()
+	conn, err := c.Network.Dial(ctx, theirs.Listen)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetWriteDeadline(time.Now().Add(c.Profile.ConnectTimeout))
+	if _, err := conn.Write(theirs.Token.Wire()); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("open media connection: %w", err)
+	}
+	conn.SetWriteDeadline(time.Time{})
+	return conn, nil
 }
 
 // stream is an end's media: one sender and one receiver for the whole call,
-// over whichever route there is.
+// over whichever routes there are.
 type stream struct {
 	receiver *media.Receiver
 	load     *media.Load
-	route    atomic.Pointer[route]
+	route    atomic.Pointer[route] // on which this end sends
 
 	starting sync.Once
 	stop     context.CancelFunc
@@ -49,16 +199,6 @@ func newStream(keys media.Keys) (*stream, error) {
 	return &stream{receiver: receiver, load: media.NewLoad(sender), ended: make(chan struct{})}, nil
 }
 
-// take counts a packet that arrived. It is called where packets are read.
-func (s *stream) take(packet []byte) { s.receiver.Receive(packet, time.Now()) }
-
-// use makes r the route and ends the earlier one.
-func (s *stream) use(r *route) {
-	if old := s.route.Swap(r); old != nil && old != r {
-		old.close()
-	}
-}
-
 // start begins to send the load, once.
 func (s *stream) start(ctx context.Context) {
 	s.starting.Do(func() {
@@ -69,7 +209,7 @@ func (s *stream) start(ctx context.Context) {
 			s.sent, _ = s.load.Run(ctx, func(packet []byte) error {
 				r := s.route.Load()
 				if r == nil {
-					return fmt.Errorf("no route for media")
+					return errors.New("no route for media")
 				}
 				return r.send(packet)
 			})
@@ -87,110 +227,4 @@ func (s *stream) halt() (sent int) {
 	s.stop()
 	<-s.ended
 	return s.sent
-}
-
-// direct is the route to an address of the other end.
-func direct(socket *datagram.Socket, to netip.AddrPort, also []netip.AddrPort, take func([]byte)) *route {
-	// The other end may have come to another pair, so that its packets may
-	// come from any address that is known to be its own.
-	var cancels []func()
-	for _, from := range append([]netip.AddrPort{to}, also...) {
-		cancels = append(cancels, socket.HandleMedia(from, take))
-	}
-	return &route{
-		transport: relay.UDP,
-		relay:     -1,
-		send:      func(packet []byte) error { return socket.WriteTo(packet, to) },
-		close: func() {
-			for _, cancel := range cancels {
-				cancel()
-			}
-		},
-	}
-}
-
-// overRelay opens this end's media leg at a relay: by UDP if this end has any
-// and it passes, else by TCP.
-func overRelay(ctx context.Context, c *directory.Client, session *relay.Session, at directory.Supernode, number int, take func([]byte)) (*route, error) {
-	if c.Reach().UDP {
-		r, err := relayUDP(ctx, c, session, at, number, take)
-		if err == nil {
-			return r, nil
-		}
-		c.Log.Info("no media leg over UDP", "relay", at.Name, "error", err)
-	}
-	return relayTCP(ctx, c, session, at, number, take)
-}
-
-func relayUDP(ctx context.Context, c *directory.Client, session *relay.Session, at directory.Supernode, number int, take func([]byte)) (*route, error) {
-	bound := 3 * c.Profile.UDPAnswer
-	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer in %v", bound))
-	defer cancel()
-	// The relay may pass on the first packets before it says that the leg is
-	// open.
-	unhandle := c.Socket.HandleMedia(at.Addr, take)
-	err := session.OpenUDP(ctx, c.Profile.UDPRetransmit, func(token []byte) error {
-		return c.Socket.WriteTo(token, at.Addr)
-	})
-	if err != nil {
-		unhandle()
-		return nil, err
-	}
-	return &route{
-		transport: relay.UDP,
-		relay:     number,
-		send:      func(packet []byte) error { return c.Socket.WriteTo(packet, at.Addr) },
-		close:     unhandle,
-	}, nil
-}
-
-// writeTimeout bounds the writing of a packet to a TCP leg; one that takes
-// nothing for so long is dead.
-const writeTimeout = 2 * time.Second
-
-func relayTCP(ctx context.Context, c *directory.Client, session *relay.Session, at directory.Supernode, number int, take func([]byte)) (*route, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Profile.ConnectTimeout, fmt.Errorf("no answer in %v", c.Profile.ConnectTimeout))
-	defer cancel()
-	conn, err := session.OpenTCP(ctx, func(ctx context.Context) (net.Conn, error) {
-		var err error
-		for _, port := range c.Ports(at.Addr.Port()) {
-			var conn net.Conn
-			if conn, err = c.Network.Dial(ctx, netip.AddrPortFrom(at.Addr.Addr(), port)); err == nil {
-				return conn, nil
-			}
-		}
-		return nil, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	var reading sync.WaitGroup
-	reading.Go(func() {
-		reader := media.NewFrameReader(conn)
-		for {
-			packet, err := reader.Read()
-			if err != nil {
-				return
-			}
-			take(packet)
-		}
-	})
-	buffer := make([]byte, 0, media.FrameOverhead+media.MaxPacket)
-	return &route{
-		transport: relay.TCP,
-		relay:     number,
-		send: func(packet []byte) error { // called by the load alone
-			buffer = media.AppendFrame(buffer[:0], packet)
-			conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-			if _, err := conn.Write(buffer); err != nil {
-				conn.Close() // a frame may be cut: nothing after it could be read
-				return err
-			}
-			return nil
-		},
-		close: func() {
-			conn.Close()
-			reading.Wait()
-		},
-	}, nil
 }

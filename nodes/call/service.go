@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"gauntlet/nodes/control"
@@ -23,6 +24,7 @@ type Summary struct {
 	Media    control.Path
 	Sent     int // media packets
 	Received int // media packets, once each, in time or not
+	Rejected int // packets that were none of the other end's, or changed on their way, or came twice
 	Reason   error
 }
 
@@ -47,7 +49,9 @@ type Service struct {
 
 	mu    sync.Mutex
 	calls map[directory.Session]*Call
-	past  []Summary // of the last calls, the newest at the end
+	past  []Summary               // of the last calls, the newest at the end
+	seen  *sighting               // the last one, nil at first
+	asked map[netip.AddrPort]bool // STUN servers, for predictions
 }
 
 // maxPast bounds the calls that are remembered after their end.
@@ -56,10 +60,15 @@ const maxPast = 8
 // New makes the service and takes the connections of callers. It lasts until
 // ctx ends or Close is called.
 func New(ctx context.Context, config Config) *Service {
-	s := &Service{config: config, client: config.Client, reach: config.Reach, calls: map[directory.Session]*Call{}}
+	s := &Service{config: config, client: config.Client, reach: config.Reach, calls: map[directory.Session]*Call{}, asked: map[netip.AddrPort]bool{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.reach.Handle(identity.ALPNCall, s.serve)
 	s.reach.HandleGroup(relaysPurpose, s.takeGroup)
+	s.reach.HandleTold(func(purpose string) {
+		if purpose == identity.ALPNCall {
+			s.look() // by the time that the caller is connected it is known
+		}
+	})
 	return s
 }
 
@@ -130,9 +139,11 @@ func (s *Service) remove(c *Call, summary Summary) {
 // takeGroup takes the relays of a call whose signalling needs none.
 func (s *Service) takeGroup(_ context.Context, g *reach.Group) {
 	c, ok := s.Find(g.Session())
-	if !ok || c.peer.Hash() != g.Peer().Hash() || !c.giveGroup(g) {
+	if !ok || c.caller || c.peer.Hash() != g.Peer().Hash() {
 		g.Close()
+		return
 	}
+	c.giveGroup(g)
 }
 
 // Call calls a user. It returns once both ends are connected, the media path
@@ -162,6 +173,7 @@ func (s *Service) invite(ctx context.Context, name string, subject []byte) (*Cal
 	bound := s.client.Profile.CallTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("not done in %v", bound))
 	defer cancel()
+	s.look()
 	record, err := s.client.Find(ctx, name)
 	if err != nil {
 		return nil, err
@@ -170,7 +182,11 @@ func (s *Service) invite(ctx context.Context, name string, subject []byte) (*Cal
 	if err != nil {
 		return nil, err
 	}
-	c := s.newCall(conn, true)
+	c, err := s.newCall(conn, true)
+	if err != nil {
+		closeConn(conn)
+		return nil, err
+	}
 	c.record = record
 	c.id = directory.NewSession()
 	if err := s.add(c); err != nil {
@@ -178,9 +194,12 @@ func (s *Service) invite(ctx context.Context, name string, subject []byte) (*Cal
 		return nil, err
 	}
 	s.tasks.Go(c.run)
-	request := inviteRequest{Call: c.id, Subject: subject, Offer: c.mine}
+	err = c.prepare(ctx)
 	var answer inviteAnswer
-	err = c.signal().Call(ctx, methodInvite, request, &answer)
+	if err == nil {
+		request := inviteRequest{Call: c.id, Subject: subject, Offer: c.mine}
+		err = c.signal().Call(ctx, methodInvite, request, &answer)
+	}
 	if err == nil {
 		err = c.agree(answer.Offer)
 	}
@@ -195,7 +214,20 @@ func (s *Service) invite(ctx context.Context, name string, subject []byte) (*Cal
 
 // serve is a callee's end of a call, from the connection to the end.
 func (s *Service) serve(ctx context.Context, conn *reach.Conn) {
-	c := s.newCall(conn, false)
+	c, err := s.newCall(conn, false)
+	if err != nil {
+		s.client.Log.Warn("call not taken", "caller", conn.Peer.Name, "error", err)
+		closeConn(conn)
+		return
+	}
 	defer context.AfterFunc(ctx, func() { c.end(context.Cause(ctx)) })()
 	c.run()
+}
+
+// closeConn closes a connection that became no call, and its relays.
+func closeConn(conn *reach.Conn) {
+	conn.Close()
+	if conn.Group != nil {
+		conn.Group.Close()
+	}
 }

@@ -4,42 +4,249 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
-	"gauntlet/nodes/control"
-	"gauntlet/nodes/directory"
 	"gauntlet/nodes/directory/reach"
 	"gauntlet/nodes/relay"
+	"gauntlet/nodes/wire"
 )
 
-// settle decides the media path at the caller's end: the pair that was
-// checked, else a relay. It returns once media came in and it is settled which
-// relays both ends hold.
-func (c *Call) settle(ctx context.Context) error {
-	err := c.settleDirect(ctx)
-	if err != nil {
-		c.service.client.Log.Info("media goes over a relay", "peer", c.peer.Name, "because", err)
-		if overRelay := c.settleRelay(ctx); overRelay != nil {
-			return fmt.Errorf("no media path: %w", errors.Join(err, overRelay))
+// agree takes the other end's offer and begins to look for ways to it.
+func (c *Call) agree(theirs offer) error {
+	p := c.service.client.Profile
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.agreed.IsZero() || c.down {
+		return errors.New("the call is over, or agreed on already")
+	}
+	c.agreed, c.theirs = time.Now(), theirs
+	switch {
+	case c.checker != nil && theirs.UDP && (p.Punch || theirs.Public):
+		c.checker.begin(theirs)
+		c.paths.relayed = hopeless(c.mine, theirs)
+		c.start(c.check)
+	case c.mine.UDP && theirs.UDP || !c.mine.Listen.IsValid() && !theirs.Listen.IsValid():
+		close(c.checked)
+		c.paths.relayed = true
+	default:
+		c.start(c.connect)
+	}
+	c.start(c.tend)
+	return nil
+}
+
+// check runs the checks of candidates.
+func (c *Call) check() {
+	defer close(c.checked)
+	p := c.service.client.Profile
+	ctx, cancel := c.context(p.PunchTimeout, fmt.Errorf("not in %v", p.PunchTimeout))
+	defer cancel()
+	if err := c.checker.run(ctx, p.CheckInterval); err != nil {
+		c.fail(fmt.Errorf("no direct media path: %w", err))
+	}
+}
+
+// fail notes what went wrong on the way to a media path; relays may carry from
+// then on.
+func (c *Call) fail(err error) {
+	c.service.client.Log.Info("media", "peer", c.peer.Name, "error", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failures = append(c.failures, err)
+	c.paths.relayed = true
+	c.stir()
+}
+
+// stir has tend and settle look again. Called with the lock held.
+func (c *Call) stir() {
+	select {
+	case c.poke <- struct{}{}:
+	default:
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// works is told of a pair that works, in the socket's reader: media goes over
+// it at once.
+func (c *Call) works(p pair) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pair = &p
+	c.direct.to.Store(&p.to)
+	c.paths.direct = &c.direct.route
+	if c.paths.current == c.paths.direct {
+		c.media = c.claim(c.paths.current)
+	}
+	c.decide()
+}
+
+// connect opens a TCP connection for media straight to the other end, or waits
+// for the other end's: the caller dials if it can.
+func (c *Call) connect() {
+	defer close(c.checked)
+	p := c.service.client.Profile
+	bound := 2 * p.ConnectTimeout
+	ctx, cancel := c.context(bound, fmt.Errorf("no media connection in %v", bound))
+	defer cancel()
+	var r *route
+	if c.theirs.Listen.IsValid() && (c.caller || !c.mine.Listen.IsValid()) {
+		conn, err := dialMedia(ctx, c.service.client, c.theirs)
+		if err != nil {
+			c.fail(fmt.Errorf("no direct media path: %w", err))
+			return
+		}
+		r = overTCP(conn, &route{relay: noRelay, dialled: true}, c.take)
+	} else {
+		select {
+		case r = <-c.adopted:
+		case <-ctx.Done():
+			c.fail(fmt.Errorf("no direct media path: %w", context.Cause(ctx)))
+			return
 		}
 	}
-	bound := c.service.client.Profile.MediaTimeout
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tcp, c.paths.direct = r, r
+	c.decide()
+	if !c.start(func() { c.mourn(r, nil) }) {
+		c.tasks.Go(r.close)
+	}
+}
+
+// ServeMedia takes a connection for media that another end opened to this
+// node's listener, of which it owns the connection from now on. It returns when
+// that is over.
+func (s *Service) ServeMedia(conn net.Conn) error {
+	var wire [relay.TokenSize]byte
+	conn.SetReadDeadline(time.Now().Add(s.client.Profile.AnswerTimeout))
+	if err := readFull(conn, wire[:]); err != nil {
+		conn.Close()
+		return fmt.Errorf("await media token: %w", err)
+	}
+	conn.SetReadDeadline(time.Time{})
+	token, ok := relay.ParseToken(wire[:])
+	c := (*Call)(nil)
+	if ok {
+		c = s.redeem(token)
+	}
+	if c == nil {
+		conn.Close()
+		return errors.New("unknown or spent media token")
+	}
+	r := overTCP(conn, &route{relay: noRelay}, c.take)
+	c.adopted <- r // it has room for one, and a token is good for one
+	select {
+	case <-r.lost:
+	case <-c.over:
+	}
+	select { // nobody has taken it
+	case r := <-c.adopted:
+		r.close()
+	default:
+	}
+	r.close()
+	return nil
+}
+
+// redeem finds the call that gave out a token, once.
+func (s *Service) redeem(token relay.Token) *Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.calls {
+		c.mu.Lock()
+		good := c.mine.Listen.IsValid() && c.mine.Token == token && !c.redeemed && !c.down
+		c.redeemed = c.redeemed || good
+		c.mu.Unlock()
+		if good {
+			return c
+		}
+	}
+	return nil
+}
+
+// takeLeg is told that the other end has a leg open.
+func (c *Call) takeLeg(body []byte) error {
+	var l leg
+	if err := wire.Unmarshal(body, &l); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.Relay == noRelay {
+		if c.caller {
+			c.seekRelays()
+		}
+		return nil
+	}
+	if l.Relay < 0 || l.Relay >= maxRelays {
+		return fmt.Errorf("leg at relay %d", l.Relay)
+	}
+	c.paths.ready[l.Relay] = l.Transport
+	if c.group != nil {
+		c.openLeg(l.Relay)
+	}
+	c.decide()
+	return nil
+}
+
+// settle waits at the caller's end until media came in, and it is settled
+// which way it goes and which relays both ends hold.
+func (c *Call) settle(ctx context.Context) error {
+	p := c.service.client.Profile
+	bound := p.PunchTimeout + p.CallTimeout + p.MediaTimeout
 	timer := time.NewTimer(bound)
 	defer timer.Stop()
-	select {
-	case <-c.stream.receiver.Arrived():
-	case <-timer.C:
-		return fmt.Errorf("no media packet came in %v", bound)
-	case <-c.ended:
-		return c.reason
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	arrived, checked := c.stream.receiver.Arrived(), c.checked
+	settled := false
+	for !settled || arrived != nil {
+		c.mu.Lock()
+		r, changed, stuck := c.paths.current, c.changed, c.stuck()
+		failures := errors.Join(c.failures...)
+		c.mu.Unlock()
+		settled = r != nil && (r.relay < 0 || checked == nil)
+		if stuck {
+			return fmt.Errorf("no media path: %w", failures)
+		}
+		if settled && arrived == nil {
+			break
+		}
+		select {
+		case <-arrived:
+			arrived = nil
+		case <-checked:
+			checked = nil
+		case <-changed:
+		case <-timer.C:
+			return fmt.Errorf("no media packet came in %v: %w", bound, failures)
+		case <-c.ended:
+			return c.reason
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	c.replenish(ctx)
 	c.countRelays(ctx)
 	return nil
 }
 
-// countRelays enters in the paths how many relays both ends hold.
+// stuck says that there is no way to the other end and none will come. Called
+// with the lock held.
+func (c *Call) stuck() bool {
+	select {
+	case <-c.checked:
+	default:
+		return false
+	}
+	if c.paths.current != nil || len(c.opening) > 0 || len(c.paths.legs) > 0 {
+		return false
+	}
+	return c.noGroup != nil || c.group != nil && len(c.paths.bad) >= c.group.Len()
+}
+
+// countRelays waits until it is settled which relays both ends hold, and enters
+// in the paths how many those are.
 func (c *Call) countRelays(ctx context.Context) {
 	c.mu.Lock()
 	group := c.group
@@ -50,229 +257,95 @@ func (c *Call) countRelays(ctx context.Context) {
 	held := group.Held(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.held = held
 	c.media.Relays, c.signalling.Relays = held, held
 }
 
-// settleDirect takes the pair that was checked, if both ends found one.
-func (c *Call) settleDirect(ctx context.Context) error {
-	request := mediaRequest{Direct: true}
-	r, err := c.route(ctx, request)
-	if err != nil {
-		return err
-	}
-	if _, err := c.propose(ctx, request); err != nil {
-		r.close()
-		return err
-	}
-	if !c.adopt(r, relay.UDP) {
-		return c.reason
-	}
-	return nil
-}
+// maxRelays bounds the relays of a call, those in the place of others among
+// them.
+const maxRelays = 16
 
-// settleRelay opens media legs at the relay that carries the signalling; or at
-// the first of relays that are chosen now, where the signalling needs none.
-func (c *Call) settleRelay(ctx context.Context) error {
-	group, err := c.relays(ctx)
-	if err != nil {
-		return err
-	}
-	var failures []error
-	for i := max(0, group.Index()); i < group.Len(); i++ {
-		err := c.carryOver(ctx, group, i)
-		if err == nil {
-			return nil
-		}
-		failures = append(failures, err)
-		if ctx.Err() != nil || c.overGroup {
-			// With the signalling on the same relay, another one is only
-			// tried once that one is dead: see watch.
-			break
-		}
-	}
-	return errors.Join(failures...)
-}
-
-// carryOver opens media legs at relay i of the group, this end's and then the
-// other's.
-func (c *Call) carryOver(ctx context.Context, group *reach.Group, i int) error {
-	request := mediaRequest{Relay: i}
-	r, err := c.route(ctx, request)
-	if err != nil {
-		return err
-	}
-	theirs, err := c.propose(ctx, request)
-	if err != nil {
-		r.close()
-		return err
-	}
-	group.SetIndex(i)
-	if !c.adopt(r, theirs) {
-		return c.reason
-	}
-	return nil
-}
-
-// propose has the callee go a way, and returns the transport of its end.
-func (c *Call) propose(ctx context.Context, request mediaRequest) (relay.Transport, error) {
-	bound := c.service.client.Profile.CallTimeout
-	ctx, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer in %v", bound))
-	defer cancel()
-	var answer mediaAnswer
-	if err := c.signal().Call(ctx, methodMedia, request, &answer); err != nil {
-		return 0, err
-	}
-	if !answer.Ready {
-		return 0, fmt.Errorf("%s: %q", c.peer.Name, answer.Why)
-	}
-	return answer.Transport, nil
-}
-
-// relays are the call's; where it has none yet, the caller has some chosen.
-func (c *Call) relays(ctx context.Context) (*reach.Group, error) {
+// replenish has others chosen in the place of relays that one of the ends could
+// not join: they refused, or are out of its reach. Only the caller does so.
+func (c *Call) replenish(ctx context.Context) {
 	c.mu.Lock()
 	group := c.group
 	c.mu.Unlock()
-	if group != nil {
-		return group, nil
+	if group == nil {
+		return
 	}
 	p := c.service.client.Profile
-	ctx, cancel := context.WithTimeoutCause(ctx, p.CallTimeout, fmt.Errorf("no relays in %v", p.CallTimeout))
-	defer cancel()
-	if !c.caller {
-		select {
-		case <-c.grouped:
-			return c.group, nil
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-c.ended:
-			return nil, c.reason
+	for range replenishRounds {
+		missing := p.Relays - group.Held(ctx)
+		if missing <= 0 || group.Len()+missing > maxRelays || ctx.Err() != nil {
+			return
 		}
+		ctx, cancel := context.WithTimeoutCause(ctx, p.CallTimeout, fmt.Errorf("no relays in %v", p.CallTimeout))
+		more, err := c.service.reach.Group(ctx, c.record, relaysPurpose, c.id, missing, group.Names()...)
+		cancel()
+		if err != nil {
+			c.service.client.Log.Info("no other relays", "peer", c.peer.Name, "error", err)
+			return
+		}
+		group.Absorb(more)
 	}
-	group, err := c.service.reach.Group(ctx, c.record, relaysPurpose, c.id, p.Relays)
-	if err != nil {
-		return nil, err
-	}
-	if !c.giveGroup(group) {
-		group.Close()
-		return nil, c.reason
-	}
-	return group, nil
 }
 
-// giveGroup makes relays the call's, if it has none and is not over.
-func (c *Call) giveGroup(group *reach.Group) bool {
+// replenishRounds is how often relays are chosen in the place of others.
+const replenishRounds = 2
+
+// seekRelays gets relays for a call that has none: the caller has some chosen,
+// the callee asks it to. Called with the lock held.
+func (c *Call) seekRelays() {
+	if c.group != nil || c.asking || c.noGroup != nil {
+		return
+	}
+	c.asking = c.start(func() {
+		p := c.service.client.Profile
+		bound := fmt.Errorf("no relays in %v", p.CallTimeout)
+		ctx, cancel := c.context(p.CallTimeout, bound)
+		defer cancel()
+		err := error(nil)
+		if c.caller {
+			var group *reach.Group
+			if group, err = c.service.reach.Group(ctx, c.record, relaysPurpose, c.id, p.Relays); err == nil {
+				c.giveGroup(group)
+				return
+			}
+		} else {
+			c.signal().Notify(ctx, noticeLeg, leg{Relay: noRelay}) // lost with the signalling, if at all
+			select {
+			case <-c.grouped:
+				return
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			}
+		}
+		c.mu.Lock()
+		c.noGroup = err
+		c.mu.Unlock()
+		c.fail(err)
+	})
+}
+
+// giveGroup gives the call relays: its first, or more of them. A call that is
+// over takes none.
+func (c *Call) giveGroup(group *reach.Group) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case <-c.ended:
-		return false
-	default:
+	if c.down || c.isOver() || c.group != nil && c.group.Len()+group.Len() > maxRelays {
+		c.tasks.Go(group.Close)
+		return
 	}
 	if c.group != nil {
-		return false
+		c.group.Absorb(group)
+		return
 	}
-	c.group = group
+	c.group, c.held = group, group.Len()
 	close(c.grouped)
 	group.StandBy(c.service.client.Profile.StandbyInterval)
-	return true
-}
-
-// route opens this end of a way for media.
-func (c *Call) route(ctx context.Context, request mediaRequest) (*route, error) {
-	if request.Direct {
-		select {
-		case <-c.checked:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		if !c.working.IsValid() {
-			return nil, errors.New("no candidates reach each other")
-		}
-		c.checker.mu.Lock()
-		also := append(c.checker.candidates[:0:0], c.checker.candidates...)
-		c.checker.mu.Unlock()
-		return direct(c.service.client.Socket, c.working, also, c.stream.take), nil
+	for i := range c.paths.ready {
+		c.openLeg(i)
 	}
-	group, err := c.relays(ctx)
-	if err != nil {
-		return nil, err
-	}
-	session, at, err := group.Relay(ctx, request.Relay)
-	if err != nil {
-		return nil, err
-	}
-	r, err := overRelay(ctx, c.service.client, session, at, request.Relay, c.stream.take)
-	if err != nil {
-		return nil, err
-	}
-	r.relayName = at.Name
-	return r, nil
-}
-
-// adopt makes a route the call's, and begins to send. theirs is the transport
-// of the other end, where this one knows it. It is false for a call that is
-// over.
-func (c *Call) adopt(r *route, theirs relay.Transport) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	select {
-	case <-c.ended:
-		r.close()
-		return false
-	default:
-	}
-	c.media = c.claim(r, theirs)
-	c.stream.use(r)
-	c.stream.start(context.WithoutCancel(c.service.ctx))
-	select {
-	case c.routed <- struct{}{}:
-	default:
-	}
-	return true
-}
-
-// claim is the path of a route, from caller to callee.
-func (c *Call) claim(r *route, theirs relay.Transport) control.Path {
-	me, peer := c.service.client.Cert.Name, c.peer.Name
-	if r.relay >= 0 {
-		mine, other := control.Leg{From: me, To: r.relayName, Transport: r.transport.String()},
-			control.Leg{From: r.relayName, To: peer, Transport: theirs.String()}
-		if !c.caller {
-			mine.From, mine.To = mine.To, mine.From
-			other.From, other.To = other.To, other.From
-			mine, other = other, mine
-		}
-		return control.Path{Path: "relayed", Hops: 1, Carrying: 1, Relays: c.group.Len(), Legs: []control.Leg{mine, other}}
-	}
-	path := control.Path{Path: "punched", Legs: []control.Leg{{From: me, To: peer, Transport: "udp"}}}
-	callee, caller := c.mine.Public, c.checker.theirs.Public
-	if c.caller {
-		callee, caller = caller, callee
-	} else {
-		path.Legs[0].From, path.Legs[0].To = peer, me
-	}
-	switch {
-	case callee:
-		path.Path = "direct"
-	case caller:
-		path.Path = "reversed"
-	}
-	return path
-}
-
-// carryingSession is the relay session that media goes over, nil without.
-func (c *Call) carryingSession() (*relay.Session, directory.Supernode, int) {
-	c.mu.Lock()
-	group, stream := c.group, c.stream
-	c.mu.Unlock()
-	if group == nil || stream == nil {
-		return nil, directory.Supernode{}, -1
-	}
-	r := stream.route.Load()
-	if r == nil || r.relay < 0 {
-		return nil, directory.Supernode{}, -1
-	}
-	session, at, _ := group.Relay(context.Background(), r.relay) // settled, since there is a route over it
-	return session, at, r.relay
+	c.stir()
 }

@@ -10,30 +10,13 @@ import (
 	"gauntlet/nodes/wire"
 )
 
-// watch waits until something happens to the call and deals with it. It
+// watch waits until the signalling breaks and brings it onto the next relay. It
 // returns false when the call is to end.
 func (c *Call) watch() bool {
-	var mediaLost <-chan struct{}
-	if c.caller { // the callee goes where the caller says
-		if session, _, _ := c.carryingSession(); session != nil {
-			mediaLost = session.Done()
-		}
-	}
 	select {
 	case <-c.ended:
 		return false
-	case <-c.routed: // there is another relay to watch, perhaps
-		return true
 	case <-c.signal().Done():
-	case <-mediaLost:
-		if c.overGroup {
-			// The signalling goes over the same relay, and is lost too.
-			select {
-			case <-c.signal().Done():
-			case <-c.ended:
-				return false
-			}
-		}
 	}
 	if err := c.recover(); err != nil {
 		c.end(err)
@@ -42,8 +25,12 @@ func (c *Call) watch() bool {
 	return true
 }
 
-// recover brings the call onto the next relay.
+// recover opens the signalling anew, where it goes over relays.
 func (c *Call) recover() error {
+	cause := c.signal().Err()
+	if !c.overGroup {
+		return fmt.Errorf("signalling lost: %w", cause)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stop := make(chan struct{})
@@ -55,40 +42,21 @@ func (c *Call) recover() error {
 		case <-stop:
 		}
 	})
-	if cause := c.signal().Err(); cause != nil {
-		if !c.overGroup {
-			return fmt.Errorf("signalling lost: %w", cause)
-		}
-		if err := c.reconnect(ctx); err != nil {
-			return errors.Join(fmt.Errorf("signalling lost: %w", cause), err)
-		}
+	if err := c.reconnect(ctx); err != nil {
+		return errors.Join(fmt.Errorf("signalling lost: %w", cause), err)
 	}
-	if !c.caller {
-		return nil
+	// What was said last may be lost.
+	c.mu.Lock()
+	legs := map[int]*route{}
+	for i, r := range c.paths.legs {
+		legs[i] = r
 	}
-	session, at, number := c.carryingSession()
-	if session == nil || session.Err() == nil {
-		return nil
+	c.mu.Unlock()
+	for i, r := range legs {
+		c.announce(i, r.transport)
 	}
-	group := c.group // never changes once set
-	first := number + 1
-	if c.overGroup {
-		first = group.Index()
-	}
-	failures := []error{fmt.Errorf("media relay %s lost: %w", at.Name, session.Err())}
-	for i := first; i < group.Len(); i++ {
-		err := c.carryOver(ctx, group, i)
-		if err == nil {
-			c.countRelays(ctx)
-			c.service.client.Log.Info("media goes on over the next relay", "lost", at.Name, "relay", i)
-			return nil
-		}
-		failures = append(failures, err)
-		if c.overGroup {
-			break
-		}
-	}
-	return errors.Join(failures...)
+	c.countRelays(ctx)
+	return nil
 }
 
 // reconnect opens the signalling over the next relay.
@@ -119,9 +87,7 @@ func (c *Call) reconnect(ctx context.Context) error {
 // end stops sending before it answers, and what is then still on its way is
 // waited for a moment.
 func (c *Call) Hangup(ctx context.Context) Summary {
-	c.mu.Lock()
 	s := c.stream
-	c.mu.Unlock()
 	s.halt()
 	bound := c.service.client.Profile.AnswerTimeout
 	ask, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer in %v", bound))
@@ -166,13 +132,7 @@ func (c *Call) serveHangup(body []byte) (any, error) {
 	if err := wire.Unmarshal(body, &request); err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	s := c.stream
-	c.mu.Unlock()
-	sent := 0
-	if s != nil {
-		sent = s.halt()
-	}
+	sent := c.stream.halt()
 	l := c.signal()
 	c.tasks.Go(func() { // the other end closes the connection once it has the answer
 		timer := time.NewTimer(c.service.client.Profile.AnswerTimeout)
@@ -198,19 +158,17 @@ func (c *Call) takeDown() {
 	}
 	c.mu.Lock()
 	c.down = true
-	l, s, group, unanswer := c.link, c.stream, c.group, c.unanswer
+	l, group, checker, direct := c.link, c.group, c.checker, c.direct
 	c.mu.Unlock()
-	if s != nil {
-		s.halt()
-	}
+	c.stream.halt()
 	l.Close()
 	l.Wait()
-	if unanswer != nil {
-		unanswer()
+	if checker != nil {
+		checker.close()
 	}
 	c.tasks.Wait()
-	if s != nil {
-		s.use(nil)
+	if direct != nil {
+		direct.close()
 	}
 	if group != nil {
 		group.Close()
@@ -226,13 +184,7 @@ func (c *Call) takeDown() {
 
 // summary is what this end counted, once its load is halted.
 func (c *Call) summary() Summary {
-	out := Summary{Call: c.id, Peer: c.peer.Name, Caller: c.caller, Media: c.Media(), Reason: c.reason}
-	c.mu.Lock()
-	s := c.stream
-	c.mu.Unlock()
-	if s != nil {
-		out.Sent = s.halt()
-		out.Received = s.receiver.Stats().Received
-	}
-	return out
+	stats := c.stream.receiver.Stats()
+	return Summary{Call: c.id, Peer: c.peer.Name, Caller: c.caller, Media: c.Media(), Reason: c.reason,
+		Sent: c.stream.halt(), Received: stats.Received, Rejected: stats.Rejected}
 }

@@ -162,6 +162,9 @@ type HangupResult struct {
 	Media    *Path `json:"media,omitempty"`
 	Sent     int   `json:"sent"`     // media packets
 	Received int   `json:"received"` // media packets, in time or not
+	// Rejected are packets that came where the other end's media did but were
+	// changed on their way, came twice, or are not the other end's at all.
+	Rejected int `json:"rejected,omitempty"`
 }
 
 // Path is a claimed path. The words are those of the lab's verdict.

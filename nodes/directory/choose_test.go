@@ -30,7 +30,7 @@ func TestRelaysAreOutsideOwnAndResponsible(t *testing.T) {
 	}}}
 	seen := map[string]int{}
 	for range 200 {
-		places, err := s.choose("alice", "bob", all[1], 4)
+		places, err := s.choose("alice", "bob", all[1], 4, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestRelaysAreOutsideOwnAndResponsible(t *testing.T) {
 		t.Errorf("the carrying relay is always one of %v", seen)
 	}
 	s.supernodes = ring{all: all[:8], responsible: map[string][]Supernode{"alice": all[2:5], "bob": all[5:8]}}
-	if _, err := s.choose("alice", "bob", all[1], 4); err == nil {
+	if _, err := s.choose("alice", "bob", all[1], 4, nil); err == nil {
 		t.Error("relays are chosen where none is free")
 	}
 }

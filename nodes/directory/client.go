@@ -41,6 +41,16 @@ type Client struct {
 	Home func(ctx context.Context) (Supernode, *link.Conn, error)
 	// Reach is how this client can be reached, as login found out.
 	Reach func() Reach
+	// Observe asks a supernode by STUN how it sees the socket now; Reach then
+	// says so too.
+	Observe func(ctx context.Context) (netip.AddrPort, error)
+	// Box is the mapping and filtering of this client's middlebox as login
+	// found out, empty where that is not known.
+	Box func() (mapping, filtering string)
+	// Predict says whether the ports that a symmetric NAT gives next are to be
+	// guessed; Servers are the supernodes known that may be asked for it.
+	Predict func() bool
+	Servers func() []netip.AddrPort
 
 	mu       sync.Mutex
 	sequence uint64
@@ -225,10 +235,11 @@ func (c *Client) Knock(ctx context.Context, r *Record, session Session) error {
 }
 
 // Introduce has a user told of this client through both supernodes, and
-// returns the relays that were chosen, if the introduction is Through some.
-func (c *Client) Introduce(ctx context.Context, r *Record, kind Kind, session Session, purpose string, relays int) ([]Place, error) {
+// returns the relays that were chosen, if the introduction is Through some;
+// supernodes by the names in exclude are none of them.
+func (c *Client) Introduce(ctx context.Context, r *Record, kind Kind, session Session, purpose string, relays int, exclude ...string) ([]Place, error) {
 	reach := c.Reach()
-	request := introduceRequest{At: r.Supernode, Relays: relays, Introduction: Introduction{
+	request := introduceRequest{At: r.Supernode, Relays: relays, Exclude: exclude, Introduction: Introduction{
 		Kind: kind, Session: session, Purpose: purpose, Callee: r.Name(), Cert: c.Cert.DER,
 		UDP: reach.External, TCP: reach.Listen,
 	}}

@@ -18,6 +18,9 @@ import (
 // maxPlaces bounds the relays of one introduction.
 const maxPlaces = 8
 
+// maxExcluded bounds the supernodes that a caller excludes as relays.
+const maxExcluded = 64
+
 // introduce passes a client's introduction to the callee's supernode, and
 // chooses the relays where the client asks for some.
 func (s *Server) introduce(ctx context.Context, peer *identity.Certificate, body []byte) (any, error) {
@@ -34,7 +37,7 @@ func (s *Server) introduce(ctx context.Context, peer *identity.Certificate, body
 	}
 	in.Places = nil
 	if in.Kind == Through {
-		places, err := s.choose(peer.Name, in.Callee, request.At, request.Relays)
+		places, err := s.choose(peer.Name, in.Callee, request.At, request.Relays, request.Exclude)
 		if err != nil {
 			return nil, err
 		}
@@ -52,13 +55,17 @@ func (s *Server) introduce(ctx context.Context, peer *identity.Certificate, body
 }
 
 // choose picks relays at random among the supernodes that are neither of the
-// users' own nor responsible for either.
-func (s *Server) choose(caller, callee string, at Supernode, want int) ([]Place, error) {
+// users' own nor responsible for either, nor excluded by the caller.
+func (s *Server) choose(caller, callee string, at Supernode, want int, exclude []string) ([]Place, error) {
+	if len(exclude) > maxExcluded {
+		return nil, link.Refused("%d supernodes excluded, at most %d", len(exclude), maxExcluded)
+	}
 	want = min(max(want, 1), maxPlaces)
 	barred := append([]Supernode{s.supernodes.Self(), at}, s.supernodes.Responsible(caller, s.profile.Responsible)...)
 	barred = append(barred, s.supernodes.Responsible(callee, s.profile.Responsible)...)
 	free := slices.DeleteFunc(slices.Clone(s.supernodes.All()), func(one Supernode) bool {
-		return slices.ContainsFunc(barred, func(b Supernode) bool { return b.Name == one.Name })
+		return slices.Contains(exclude, one.Name) ||
+			slices.ContainsFunc(barred, func(b Supernode) bool { return b.Name == one.Name })
 	})
 	if len(free) == 0 {
 		return nil, errors.New("no supernode is left that could relay")

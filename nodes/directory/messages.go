@@ -129,6 +129,7 @@ type introduceRequest struct {
 	_            struct{}  `cbor:",toarray"`
 	At           Supernode // the callee's
 	Relays       int       // how many the caller's supernode shall choose
+	Exclude      []string  // supernodes that it shall not choose, at most maxExcluded
 	Introduction Introduction
 }
 

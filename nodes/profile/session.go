@@ -21,6 +21,11 @@ type Session struct {
 	Punch bool
 	// PunchTimeout bounds the attempt to reach the other end over UDP.
 	PunchTimeout time.Duration
+	// DirectHeadStart is how long, after both ends know each other's
+	// addresses, a relay carries no media although it could: most direct paths
+	// are found by then, and nothing of their calls crosses a relay. Zero for
+	// none. Where no direct path can be, relays carry at once.
+	DirectHeadStart time.Duration
 	// CheckInterval is the pace of datagrams during that attempt.
 	CheckInterval time.Duration
 	// ChunkWindow is how many datagrams of a greeting may be unacknowledged.
@@ -56,7 +61,8 @@ func nec2006Session() Session {
 		SearchTimeout:     8 * time.Second,
 		Punch:             true, // seed (papers.md §2.4)
 		PunchTimeout:      800 * time.Millisecond,
-		CheckInterval:     20 * time.Millisecond, // RFC 8445 §14.2 wants 5 ms at least
+		DirectHeadStart:   500 * time.Millisecond, // two round trips of 200 ms and some
+		CheckInterval:     20 * time.Millisecond,  // RFC 8445 §14.2 wants 5 ms at least
 		ChunkWindow:       16,
 		SearchRelays:      2, // seed (papers.md §2.3)
 		Relays:            4,

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -26,6 +27,7 @@ import (
 type client struct {
 	node
 	peers    *peers
+	settings clientSettings
 	udp      *datagram.Socket
 	tcp      net.Listener
 	rsaReady chan struct{} // closed when the first login's key pair is made
@@ -44,6 +46,7 @@ type client struct {
 	offered   control.Methods
 	methods   map[string]linkMethod        // of the link to the own supernode
 	byALPN    map[string]connectionHandler // of connections to the client's listener
+	plain     func(c net.Conn)             // takes such as begin with no TLS record
 	atStart   []func(ctx context.Context) error
 	atLogin   []func(ctx context.Context, u *user) error // logged in, or at a new supernode
 	atClose   []func()
@@ -110,6 +113,9 @@ func (n *client) offer(name string, m control.Method) {
 func (n *client) prepareClient(_ context.Context, p control.PrepareParams) (*control.PrepareResult, error) {
 	if err := n.prepare(p); err != nil {
 		return nil, err
+	}
+	if err := readSettings(p.Settings, &n.settings); err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	return &control.PrepareResult{Functions: n.functions, Public: []byte("{}")}, nil
 }
@@ -216,7 +222,8 @@ func (n *client) accept(l net.Listener) {
 }
 
 // incoming takes a connection: a supernode's probe, which ends with the
-// handshake, or what a function has hooked in.
+// handshake, media, which begins with a token, or what a function has hooked
+// in.
 func (n *client) incoming(nc net.Conn) {
 	stop := context.AfterFunc(n.ctx, func() { nc.Close() })
 	defer stop()
@@ -225,13 +232,24 @@ func (n *client) incoming(nc net.Conn) {
 		nc.Close()
 		return
 	}
+	var first [1]byte
+	nc.SetDeadline(time.Now().Add(handshakeTime))
+	if _, err := io.ReadFull(nc, first[:]); err != nil {
+		nc.Close()
+		return
+	}
+	begun := &begun{Conn: nc, first: first[:]}
+	if first[0] != tlsRecord {
+		nc.SetDeadline(time.Time{})
+		n.plain(begun)
+		return
+	}
 	protocols := []string{identity.ALPNProbe}
 	for name := range n.byALPN {
 		protocols = append(protocols, name)
 	}
-	t := tls.Server(nc, identity.ServerTLS(n.keys, u.cert, n.peers.roots, identity.Required, protocols,
+	t := tls.Server(begun, identity.ServerTLS(n.keys, u.cert, n.peers.roots, identity.Required, protocols,
 		identity.RoleClient, identity.RoleSupernode))
-	nc.SetDeadline(time.Now().Add(handshakeTime))
 	if err := t.HandshakeContext(n.ctx); err != nil {
 		nc.Close()
 		n.log.Debug("connection refused", "from", nc.RemoteAddr(), "error", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"net"
 
 	"gauntlet/nodes/control"
 	"gauntlet/nodes/directory"
@@ -11,6 +12,16 @@ import (
 
 // hookCall offers call and hangup.
 func (n *client) hookCall() {
+	n.plain = func(c net.Conn) {
+		f := n.held.get()
+		if f == nil {
+			c.Close()
+			return
+		}
+		if err := f.call.ServeMedia(c); err != nil {
+			n.log.Info("media connection refused", "from", c.RemoteAddr(), "error", err)
+		}
+	}
 	n.offer(control.MethodCall, control.Do(func(ctx context.Context, p control.PeerParams) (*control.CallResult, error) {
 		f := n.held.get()
 		if f == nil {
@@ -42,6 +53,6 @@ func (n *client) hookCall() {
 			return nil, fmt.Errorf("hang up: no call %s is going on", p.Call)
 		}
 		s := c.Hangup(ctx)
-		return &control.HangupResult{Media: &s.Media, Sent: s.Sent, Received: s.Received}, nil
+		return &control.HangupResult{Media: &s.Media, Sent: s.Sent, Received: s.Received, Rejected: s.Rejected}, nil
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"gauntlet/nodes/directory/search"
 	"gauntlet/nodes/identity"
 	"gauntlet/nodes/link"
+	"gauntlet/nodes/stun"
 )
 
 // functions are what a logged-in user does with others.
@@ -113,6 +114,21 @@ func (n *client) newFunctions(u *user) *functions {
 				UDP: r.box.UDP, External: u.externalAddr(), PublicUDP: r.udp, PublicTCP: r.tcp,
 				Listen: netip.AddrPortFrom(n.addr, n.udp.LocalAddr().Port()),
 			}
+		},
+		Observe: func(ctx context.Context) (netip.AddrPort, error) { return n.observe(ctx, u) },
+		Box: func() (string, string) {
+			box := u.reached().box
+			return box.Mapping, box.Filtering
+		},
+		Predict: func() bool { return n.settings.Predict && u.reached().box.Mapping == stun.AddressPortDependent },
+		Servers: func() []netip.AddrPort {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			var list []netip.AddrPort
+			for _, s := range shuffled(n.cache.Supernodes()) {
+				list = append(list, s.Addr)
+			}
+			return list
 		},
 	}
 	f := &functions{directory: d, reach: reaching.New(u.ctx, d)}

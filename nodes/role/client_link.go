@@ -108,7 +108,7 @@ func (n *client) stay(u *user) {
 			return
 		case <-ping.C:
 			if u.udp {
-				if err := n.here(u.ctx, u, h); err != nil && u.ctx.Err() == nil {
+				if _, err := n.observe(u.ctx, u); err != nil && u.ctx.Err() == nil {
 					n.log.Warn("UDP keep-alive not answered", "error", err)
 				}
 			}

@@ -296,6 +296,31 @@ func (n *client) here(ctx context.Context, u *user, h *home) error {
 	return nil
 }
 
+// observe asks the own supernode by STUN how it sees the UDP socket. Where the
+// box has moved it, because the binding had expired, the supernode is told.
+func (n *client) observe(ctx context.Context, u *user) (netip.AddrPort, error) {
+	h, err := u.home(ctx)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, n.profile.UDPAnswer+n.profile.STUNWait, errors.New("no answer"))
+	defer cancel()
+	seen, err := stun.Binding(ctx, n.udp, h.node.Addr)
+	if err != nil {
+		return seen, err
+	}
+	if before := u.externalAddr(); before != seen {
+		n.log.Info("seen at another UDP address", "now", seen, "before", before)
+		u.setExternal(seen)
+		n.wg.Go(func() {
+			if err := n.here(u.ctx, u, h); err != nil && u.ctx.Err() == nil {
+				n.log.Warn("own supernode not told of the UDP address", "error", err)
+			}
+		})
+	}
+	return seen, nil
+}
+
 func (u *user) setExternal(a netip.AddrPort) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

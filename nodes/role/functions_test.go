@@ -193,8 +193,9 @@ func TestCall(t *testing.T) {
 			signalling: control.Path{Path: "relayed", Hops: 1, Relays: 4, Carrying: 1},
 			media:      control.Path{Path: "relayed", Hops: 1, Relays: 4, Carrying: 1}, transport: "tcp"},
 		{name: "udp blocked at the caller alone", filter: func(a, _ netip.Addr) filter { return blockUDPAndRestrict(a) },
-			signalling: control.Path{Path: "direct", Relays: 4},
-			media:      control.Path{Path: "relayed", Hops: 1, Relays: 4, Carrying: 1}, transport: "tcp"},
+			signalling: control.Path{Path: "direct"}, media: control.Path{Path: "direct"}, transport: "tcp"},
+		{name: "udp blocked at the callee alone", filter: func(_, b netip.Addr) filter { return blockUDPAndRestrict(b) },
+			signalling: control.Path{Path: "reversed"}, media: control.Path{Path: "reversed"}, transport: "tcp"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

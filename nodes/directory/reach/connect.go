@@ -59,9 +59,10 @@ func (r *Reacher) Connect(ctx context.Context, to *directory.Record, purpose str
 
 // Group has relays chosen for this user and another and begins to join them,
 // as the other does when it is told. Without a Connect over it, the other's
-// GroupHandler of the purpose takes it.
-func (r *Reacher) Group(ctx context.Context, to *directory.Record, purpose string, session directory.Session, relays int) (*Group, error) {
-	places, err := r.client.Introduce(ctx, to, directory.Through, session, purpose, relays)
+// GroupHandler of the purpose takes it. Supernodes by the names in exclude are
+// not chosen.
+func (r *Reacher) Group(ctx context.Context, to *directory.Record, purpose string, session directory.Session, relays int, exclude ...string) (*Group, error) {
+	places, err := r.client.Introduce(ctx, to, directory.Through, session, purpose, relays, exclude...)
 	if err != nil {
 		return nil, err
 	}

@@ -25,12 +25,16 @@ type Group struct {
 	purpose string
 	peer    *identity.Certificate
 	caller  bool
-	members []*member
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 
 	mu       sync.Mutex
-	carrying int // index of the member that carries; -1: none
+	members  []*member
+	absorbed []*Group
+	standby  time.Duration // interval of the messages; zero: none are sent
+	closed   bool
+	carrying int // index of the member that carries the connection; -1: none
+	media    int // index of the member that carries media; -1: none
 }
 
 // member is one relay of a group.
@@ -43,7 +47,7 @@ type member struct {
 
 // join begins to join all the relays at once.
 func (r *Reacher) join(places []directory.Place, session directory.Session, purpose string, peer *identity.Certificate, caller bool) *Group {
-	g := &Group{reacher: r, session: session, purpose: purpose, peer: peer, caller: caller, carrying: -1}
+	g := &Group{reacher: r, session: session, purpose: purpose, peer: peer, caller: caller, carrying: -1, media: -1}
 	ctx, cancel := context.WithCancel(r.ctx)
 	g.cancel = cancel
 	for _, place := range places {
@@ -124,11 +128,11 @@ func (r *Reacher) dialPort(ctx context.Context, to directory.Supernode, at netip
 func (g *Group) Connect(ctx context.Context) (*Conn, error) {
 	next := g.Index() + 1
 	if next > 0 {
-		g.members[next-1].session.Close() // so that the other end goes on to the next as well
+		g.Leave(next - 1) // so that the other end goes on to the next as well
 	}
 	var failures []error
-	for i := next; i < len(g.members); i++ {
-		m := g.members[i]
+	for i := next; i < g.Len(); i++ {
+		m := g.member(i)
 		conn, err := g.connect(ctx, m)
 		if err == nil {
 			g.mu.Lock()
@@ -191,7 +195,7 @@ func (g *Group) path(carrying *member) control.Path {
 	if !g.caller {
 		from, to = to, from
 	}
-	return control.Path{Path: "relayed", Hops: 1, Relays: len(g.members), Carrying: 1, Legs: []control.Leg{
+	return control.Path{Path: "relayed", Hops: 1, Relays: g.Len(), Carrying: 1, Legs: []control.Leg{
 		{From: from, To: carrying.place.Relay.Name, Transport: "tcp"},
 		{From: carrying.place.Relay.Name, To: to, Transport: "tcp"},
 	}}
@@ -201,7 +205,7 @@ func (g *Group) path(carrying *member) control.Path {
 // many those are now.
 func (g *Group) Held(ctx context.Context) int {
 	held := 0
-	for _, m := range g.members {
+	for _, m := range g.all() {
 		select {
 		case <-m.settled:
 		case <-ctx.Done():
@@ -217,25 +221,13 @@ func (g *Group) Held(ctx context.Context) int {
 // alive says whether a settled member is held by both ends.
 func (m *member) alive() bool { return m.err == nil && m.session.Err() == nil }
 
-// Carrying is the session that carries, the relay it is at, and true; or false
-// when none does.
-func (g *Group) Carrying() (*relay.Session, directory.Supernode, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.carrying < 0 {
-		return nil, directory.Supernode{}, false
-	}
-	m := g.members[g.carrying]
-	return m.session, m.place.Relay, true
-}
-
 // Relay returns the session at relay number i (from 0) and the relay, once it
 // is settled that both ends hold it; an error where they don't.
 func (g *Group) Relay(ctx context.Context, i int) (*relay.Session, directory.Supernode, error) {
-	if i < 0 || i >= len(g.members) {
-		return nil, directory.Supernode{}, fmt.Errorf("relay %d of %d", i, len(g.members))
+	m := g.member(i)
+	if m == nil {
+		return nil, directory.Supernode{}, fmt.Errorf("relay %d of %d", i, g.Len())
 	}
-	m := g.members[i]
 	select {
 	case <-m.settled:
 	case <-ctx.Done():
@@ -260,21 +252,91 @@ func (g *Group) Index() int {
 	return g.carrying
 }
 
-// SetIndex makes a relay the one that carries: with media only, no connection
-// over it says so.
-func (g *Group) SetIndex(i int) {
+// SetMedia says which relay carries media, -1 for none: no standby messages go
+// over it.
+func (g *Group) SetMedia(i int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.carrying = i
+	g.media = i
 }
 
 // Len is the number of relays that were chosen.
-func (g *Group) Len() int { return len(g.members) }
+func (g *Group) Len() int { return len(g.all()) }
+
+func (g *Group) all() []*member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.members[:len(g.members):len(g.members)]
+}
+
+// member is number i, nil if there is none.
+func (g *Group) member(i int) *member {
+	all := g.all()
+	if i < 0 || i >= len(all) {
+		return nil
+	}
+	return all[i]
+}
+
+// Names are the names of the relays.
+func (g *Group) Names() []string {
+	var names []string
+	for _, m := range g.all() {
+		names = append(names, m.place.Relay.Name)
+	}
+	return names
+}
+
+// Leave gives up a relay at this end, if it is joined; the relay then ends the
+// session for the other end too.
+func (g *Group) Leave(i int) {
+	m := g.member(i)
+	if m == nil {
+		return
+	}
+	select {
+	case <-m.settled:
+		if m.session != nil {
+			m.session.Close()
+		}
+	default:
+	}
+}
+
+// Absorb adds the relays of another group of the same two users behind its
+// own. The other end must do the same in the same order. The other group is
+// this one's from then on.
+func (g *Group) Absorb(other *Group) {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		other.Close()
+		return
+	}
+	g.absorbed = append(g.absorbed, other)
+	from := len(g.members)
+	g.members = append(g.members, other.all()...)
+	if g.standby > 0 {
+		g.keepUp(from)
+	}
+	g.mu.Unlock()
+}
 
 // StandBy sends small messages at this interval on every relay that both ends
 // hold and that carries nothing, until the group is closed.
 func (g *Group) StandBy(interval time.Duration) {
-	for i, m := range g.members {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.standby = interval; !g.closed {
+		g.keepUp(0)
+	}
+}
+
+// keepUp sends standby messages on the relays from number first on. Called
+// with the lock held.
+func (g *Group) keepUp(first int) {
+	for i := first; i < len(g.members); i++ {
+		m, interval := g.members[i], g.standby
 		g.tasks.Go(func() { g.standBy(i, m, interval) })
 	}
 }
@@ -293,7 +355,7 @@ func (g *Group) standBy(i int, m *member, interval time.Duration) {
 		case <-ticker.C:
 		}
 		g.mu.Lock()
-		carries := g.carrying == i
+		carries := g.carrying == i || g.media == i
 		g.mu.Unlock()
 		if !carries && m.session.Standby() != nil {
 			return
@@ -307,7 +369,7 @@ func (g *Group) Keep(ctx context.Context) {
 	g.StandBy(g.reacher.client.Profile.FallbackKeepAlive)
 	ctx, cancel := context.WithTimeout(ctx, g.reacher.client.Profile.FallbackHold)
 	defer cancel()
-	for _, m := range g.members {
+	for _, m := range g.all() {
 		select {
 		case <-m.settled:
 		case <-ctx.Done():
@@ -338,8 +400,15 @@ func (g *Group) Hold(then func()) {
 
 // Close leaves all relays and waits for what the group started.
 func (g *Group) Close() {
+	g.mu.Lock()
+	g.closed = true
+	members, absorbed := g.members, g.absorbed
+	g.mu.Unlock()
 	g.cancel()
-	for _, m := range g.members {
+	for _, other := range absorbed {
+		other.Close()
+	}
+	for _, m := range members {
 		<-m.settled
 		if m.session != nil {
 			m.session.Close()

@@ -65,6 +65,7 @@ type Reacher struct {
 	groups   map[string]GroupHandler
 	awaited  map[directory.Session]*awaited
 	open     func(in *directory.Introduction, from *identity.Certificate)
+	told     func(purpose string)
 }
 
 // awaited is a connection that a callee is to make.
@@ -115,6 +116,14 @@ func (r *Reacher) HandleOpen(f func(in *directory.Introduction, from *identity.C
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.open = f
+}
+
+// HandleTold sets who learns that another user is about to connect for a
+// purpose. f must not block.
+func (r *Reacher) HandleTold(f func(purpose string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = f
 }
 
 // start runs f, if there is room for one more.
@@ -285,6 +294,12 @@ func (r *Reacher) Introduced(in *directory.Introduction, from *identity.Certific
 		}
 		open(in, from)
 		return nil
+	}
+	r.mu.Lock()
+	told := r.told
+	r.mu.Unlock()
+	if told != nil {
+		told(in.Purpose)
 	}
 	return r.start(func() {
 		if err := r.meet(in, from); err != nil {

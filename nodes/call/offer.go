@@ -1,0 +1,154 @@
+package call
+
+import (
+	"context"
+	"crypto/rand"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"gauntlet/nodes/stun"
+)
+
+const (
+	// sightLife is how long a sighting holds: well below the shortest life of
+	// a binding in the field, 20 s (FSK05).
+	sightLife = 3 * time.Second
+	// freshAsked is how many new destinations are asked for a prediction.
+	freshAsked = 3
+	// predictedPorts is how many ports are tried after the last one seen.
+	predictedPorts = 8
+)
+
+// sighting is how this end's UDP socket is seen from outside.
+type sighting struct {
+	begun    time.Time
+	done     chan struct{}  // closed when the rest is set
+	external netip.AddrPort // zero: nobody answered
+}
+
+// look asks a supernode by STUN how this end's socket is seen, unless that was
+// done a moment ago: a binding that was known before may have expired, and what
+// the box gives now is another one. It does not wait.
+func (s *Service) look() *sighting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.seen != nil && now.Sub(s.seen.begun) < sightLife {
+		return s.seen
+	}
+	seen := &sighting{begun: now, done: make(chan struct{})}
+	s.seen = seen
+	if s.ctx.Err() != nil || !s.client.Reach().UDP || s.client.Observe == nil {
+		close(seen.done)
+		return seen
+	}
+	s.tasks.Go(func() {
+		defer close(seen.done)
+		ctx, cancel := context.WithTimeout(s.ctx, s.client.Profile.UDPAnswer+s.client.Profile.STUNWait)
+		defer cancel()
+		external, err := s.client.Observe(ctx)
+		if err != nil {
+			s.client.Log.Info("no supernode says how this end is seen", "error", err)
+			return
+		}
+		seen.external = external
+	})
+	return seen
+}
+
+// predict asks a few supernodes to which this socket has sent nothing lately,
+// all at once: a box that gives ports out one after the other shows it, and
+// which comes next. It returns nothing for any other box.
+func (s *Service) predict(ctx context.Context) []netip.AddrPort {
+	ctx, cancel := context.WithTimeout(ctx, s.client.Profile.UDPAnswer+s.client.Profile.STUNWait)
+	defer cancel()
+	servers := s.fresh(freshAsked)
+	seen := make([]netip.AddrPort, len(servers))
+	var tasks sync.WaitGroup
+	for i, server := range servers {
+		tasks.Go(func() { seen[i], _ = stun.Binding(ctx, s.client.Socket, server) })
+	}
+	tasks.Wait()
+	seen = slices.DeleteFunc(seen, func(a netip.AddrPort) bool { return !a.IsValid() })
+	slices.SortFunc(seen, func(a, b netip.AddrPort) int { return int(a.Port()) - int(b.Port()) })
+	n := len(seen)
+	if n < 2 || seen[n-1].Addr() != seen[n-2].Addr() || seen[n-1].Port()-seen[n-2].Port() > freshAsked {
+		return nil
+	}
+	var next []netip.AddrPort
+	for i := 1; i <= predictedPorts && int(seen[n-1].Port())+i < 1<<16; i++ {
+		next = append(next, netip.AddrPortFrom(seen[n-1].Addr(), seen[n-1].Port()+uint16(i)))
+	}
+	return next
+}
+
+// fresh takes so many STUN servers that were not asked in this way before; all
+// are forgotten when none is left.
+func (s *Service) fresh(want int) []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, server := range s.client.Servers() {
+		list = append(list, stun.Alternate(server))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unused := func() []netip.AddrPort {
+		return slices.DeleteFunc(slices.Clone(list), func(a netip.AddrPort) bool { return s.asked[a] })
+	}
+	free := unused()
+	if len(free) < want {
+		clear(s.asked)
+		free = unused()
+	}
+	free = free[:min(want, len(free))]
+	for _, a := range free {
+		s.asked[a] = true
+	}
+	return free
+}
+
+// offer describes the ways to this end, with fresh credentials. Host addresses
+// that are private go along for a peer behind the same box (RFC 8445 §5.1.1).
+// It waits for the sighting.
+func (s *Service) offer(ctx context.Context) (offer, error) {
+	reach := s.client.Reach()
+	o := offer{UDP: reach.UDP, Public: reach.PublicUDP, External: reach.External, User: rand.Text(), Password: rand.Text()}
+	if reach.PublicTCP {
+		o.Listen = reach.Listen
+		rand.Read(o.Token[:])
+	}
+	if s.client.Box != nil {
+		o.Mapping, o.Filtering = s.client.Box()
+	}
+	if !o.UDP {
+		return o, nil
+	}
+	local := s.client.Network.Addrs()
+	if !o.Public || !slices.Contains(local, o.External.Addr()) {
+		seen := s.look()
+		select {
+		case <-seen.done:
+		case <-ctx.Done():
+			return o, context.Cause(ctx)
+		}
+		if seen.external.IsValid() {
+			o.External = seen.external
+		}
+		if s.client.Predict != nil && s.client.Predict() {
+			// Last of all: whatever is sent to a new place takes a port.
+			o.Predicted = s.predict(ctx)
+		}
+	}
+	if o.External.IsValid() {
+		o.Candidates = append(o.Candidates, o.External)
+	}
+	port := s.client.Socket.LocalAddr().Port()
+	for _, addr := range local {
+		host := netip.AddrPortFrom(addr, port)
+		if len(o.Candidates) < maxCandidates && !slices.Contains(o.Candidates, host) {
+			o.Candidates = append(o.Candidates, host)
+		}
+	}
+	return o, nil
+}
