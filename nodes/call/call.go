@@ -124,6 +124,14 @@ func (c *Call) Media() control.Path {
 	return c.media
 }
 
+// Accepted is when this end had both offers: at the callee's, when it accepted.
+// It is zero before.
+func (c *Call) Accepted() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.agreed
+}
+
 // Stats is what this end received so far.
 func (c *Call) Stats() media.Stats { return c.stream.receiver.Stats() }
 

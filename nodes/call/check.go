@@ -23,13 +23,14 @@ type checker struct {
 	socket *datagram.Socket
 	mine   offer
 	heard  func(from netip.AddrPort) // a candidate of the other end's: media may come from there
-	found  func(pair)                // a pair works, and none as good was found before
+	found  func(pair)                // a pair works, or may, and none as good was found before
 
 	mu       sync.Mutex
 	theirs   *offer // nil until it came
 	checks   []*check
 	byID     map[[stun.TransactionIDSize]byte]*check
 	best     *pair
+	tried    bool // a pair was found tentatively
 	unanswer func()
 }
 
@@ -44,6 +45,11 @@ type check struct {
 type pair struct {
 	to     netip.AddrPort
 	mapped netip.AddrPort // this end as the other one sees it
+	// tentative says that the other end's request came from there, and nothing
+	// more yet. That way is open, since that end has just sent along it, and
+	// its address is one that it named itself: media need not wait for a round
+	// trip more, unless this end's own check then fails.
+	tentative bool
 	// host says that it is a private address of the other end's own, of the
 	// same network: better than one that a box translates.
 	host bool
@@ -82,7 +88,13 @@ func (c *checker) answer(from netip.AddrPort, m *stun.Message) bool {
 		return false
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	found := false
+	defer func() {
+		c.mu.Unlock()
+		if found {
+			c.found(pair{to: from, tentative: true})
+		}
+	}()
 	if c.theirs != nil && user.String() != name(c.mine.User, c.theirs.User) {
 		return false
 	}
@@ -109,6 +121,9 @@ func (c *checker) answer(from netip.AddrPort, m *stun.Message) bool {
 	// triggered check, RFC 8445 §7.3.1.4.
 	if c.theirs != nil && !c.checks[i].answered {
 		c.send(c.checks[i])
+		found = !c.tried && c.best == nil &&
+			slices.ContainsFunc(c.theirs.Candidates, func(a netip.AddrPort) bool { return a.Addr() == from.Addr() })
+		c.tried = c.tried || found
 	}
 	return true
 }

@@ -46,7 +46,11 @@ func newEnd(t *testing.T, net *memory.Internet, addr string, public bool) *end {
 
 // listen has an end answer the other's requests.
 func (e *end) listen(t *testing.T) {
-	e.checker = newChecker(e.socket, e.offer, func(netip.AddrPort) {}, func(p pair) { e.found <- p })
+	e.checker = newChecker(e.socket, e.offer, func(netip.AddrPort) {}, func(p pair) {
+		if !p.tentative {
+			e.found <- p
+		}
+	})
 	t.Cleanup(e.checker.close)
 }
 

@@ -17,6 +17,9 @@ const (
 	sightLife = 3 * time.Second
 	// freshAsked is how many new destinations are asked for a prediction.
 	freshAsked = 3
+	// forgotten is when a box has forgotten a destination, for all that is
+	// known: twice what RFC 4787 REQ-5 recommends.
+	forgotten = 10 * time.Minute
 	// predictedPorts is how many ports are tried after the last one seen.
 	predictedPorts = 8
 )
@@ -64,7 +67,13 @@ func (s *Service) look() *sighting {
 func (s *Service) predict(ctx context.Context) []netip.AddrPort {
 	ctx, cancel := context.WithTimeout(ctx, s.client.Profile.UDPAnswer+s.client.Profile.STUNWait)
 	defer cancel()
-	servers := s.fresh(freshAsked)
+	want := freshAsked
+	s.mu.Lock()
+	if s.sequential {
+		want = 1
+	}
+	s.mu.Unlock()
+	servers := s.fresh(want)
 	seen := make([]netip.AddrPort, len(servers))
 	var tasks sync.WaitGroup
 	for i, server := range servers {
@@ -74,9 +83,12 @@ func (s *Service) predict(ctx context.Context) []netip.AddrPort {
 	seen = slices.DeleteFunc(seen, func(a netip.AddrPort) bool { return !a.IsValid() })
 	slices.SortFunc(seen, func(a, b netip.AddrPort) int { return int(a.Port()) - int(b.Port()) })
 	n := len(seen)
-	if n < 2 || seen[n-1].Addr() != seen[n-2].Addr() || seen[n-1].Port()-seen[n-2].Port() > freshAsked {
+	if n == 0 || want > 1 && (n == 1 || seen[n-1].Addr() != seen[n-2].Addr() || seen[n-1].Port()-seen[n-2].Port() > freshAsked) {
 		return nil
 	}
+	s.mu.Lock()
+	s.sequential = true
+	s.mu.Unlock()
 	var next []netip.AddrPort
 	for i := 1; i <= predictedPorts && int(seen[n-1].Port())+i < 1<<16; i++ {
 		next = append(next, netip.AddrPortFrom(seen[n-1].Addr(), seen[n-1].Port()+uint16(i)))
@@ -84,26 +96,20 @@ func (s *Service) predict(ctx context.Context) []netip.AddrPort {
 	return next
 }
 
-// fresh takes so many STUN servers that were not asked in this way before; all
-// are forgotten when none is left.
+// fresh takes up to so many STUN servers that were not asked in this way while
+// the box may still know them.
 func (s *Service) fresh(want int) []netip.AddrPort {
-	var list []netip.AddrPort
-	for _, server := range s.client.Servers() {
-		list = append(list, stun.Alternate(server))
-	}
+	list := s.client.Servers()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	unused := func() []netip.AddrPort {
-		return slices.DeleteFunc(slices.Clone(list), func(a netip.AddrPort) bool { return s.asked[a] })
-	}
-	free := unused()
-	if len(free) < want {
-		clear(s.asked)
-		free = unused()
-	}
-	free = free[:min(want, len(free))]
-	for _, a := range free {
-		s.asked[a] = true
+	now := time.Now()
+	var free []netip.AddrPort
+	for _, server := range list {
+		server = stun.Alternate(server)
+		if at, asked := s.asked[server]; len(free) < want && (!asked || now.Sub(at) > forgotten) {
+			free = append(free, server)
+			s.asked[server] = now
+		}
 	}
 	return free
 }

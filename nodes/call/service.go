@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"gauntlet/nodes/control"
 	"gauntlet/nodes/directory"
@@ -47,11 +48,12 @@ type Service struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	mu    sync.Mutex
-	calls map[directory.Session]*Call
-	past  []Summary               // of the last calls, the newest at the end
-	seen  *sighting               // the last one, nil at first
-	asked map[netip.AddrPort]bool // STUN servers, for predictions
+	mu         sync.Mutex
+	calls      map[directory.Session]*Call
+	past       []Summary                    // of the last calls, the newest at the end
+	seen       *sighting                    // the last one, nil at first
+	asked      map[netip.AddrPort]time.Time // STUN servers, for predictions, and when
+	sequential bool                         // the box gives out its ports in order
 }
 
 // maxPast bounds the calls that are remembered after their end.
@@ -60,7 +62,7 @@ const maxPast = 8
 // New makes the service and takes the connections of callers. It lasts until
 // ctx ends or Close is called.
 func New(ctx context.Context, config Config) *Service {
-	s := &Service{config: config, client: config.Client, reach: config.Reach, calls: map[directory.Session]*Call{}, asked: map[netip.AddrPort]bool{}}
+	s := &Service{config: config, client: config.Client, reach: config.Reach, calls: map[directory.Session]*Call{}, asked: map[netip.AddrPort]time.Time{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.reach.Handle(identity.ALPNCall, s.serve)
 	s.reach.HandleGroup(relaysPurpose, s.takeGroup)

@@ -43,6 +43,9 @@ func (c *Call) check() {
 	ctx, cancel := c.context(p.PunchTimeout, fmt.Errorf("not in %v", p.PunchTimeout))
 	defer cancel()
 	if err := c.checker.run(ctx, p.CheckInterval); err != nil {
+		c.mu.Lock()
+		c.paths.dead = true // what was tentative has failed
+		c.mu.Unlock()
 		c.fail(fmt.Errorf("no direct media path: %w", err))
 	}
 }

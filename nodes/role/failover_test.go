@@ -171,7 +171,7 @@ func TestDeadRelayIsPassedOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if call.Media.Path != "relayed" || call.Media.Relays != 3 || o.nodes[call.Media.Legs[0].To].addr == first {
+		if call.Media.Path != "relayed" || call.Media.Relays < 3 || o.nodes[call.Media.Legs[0].To].addr == first {
 			t.Errorf("media %+v, signalling %+v, out of reach %v", call.Media, call.Signalling, first)
 		}
 		time.Sleep(3 * time.Second)

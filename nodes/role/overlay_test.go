@@ -26,6 +26,8 @@ type overlay struct {
 	nodes map[string]*testNode
 	log   *safeBuffer
 	wrap  func(network.Network) network.Network // around each host's; nil: nothing
+	boxes map[string]*memory.NAT                // of clients behind one
+	set   map[string]string                     // settings of nodes, JSON
 }
 
 type testNode struct {
@@ -68,8 +70,16 @@ func newOverlayOf(t *testing.T, profile string, supernodes int, clients ...strin
 
 func newOverlayWrapped(t *testing.T, profile string, wrap func(network.Network) network.Network, supernodes int, clients ...string) *overlay {
 	t.Helper()
-	o := &overlay{t: t, net: memory.New(memory.Latency(5 * time.Millisecond)), nodes: map[string]*testNode{},
-		log: &safeBuffer{}, wrap: wrap}
+	o := &overlay{t: t, net: memory.New(memory.Latency(5 * time.Millisecond)), wrap: wrap}
+	o.build(profile, supernodes, clients...)
+	return o
+}
+
+// build starts the nodes of an overlay that says where they are.
+func (o *overlay) build(profile string, supernodes int, clients ...string) {
+	t := o.t
+	t.Helper()
+	o.nodes, o.log = map[string]*testNode{}, &safeBuffer{}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log("log of the nodes:\n" + o.log.String())
@@ -84,13 +94,18 @@ func newOverlayWrapped(t *testing.T, profile string, wrap func(network.Network) 
 		o.add(name, RoleClient)
 	}
 	o.start(profile)
-	return o
 }
 
 func (o *overlay) add(name, role string) {
 	addr := netip.AddrFrom4([4]byte{198, 18, 0, byte(len(o.names) + 10)})
 	log := slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	host := o.net.Host(name, addr)
+	var host network.Network
+	if box := o.boxes[name]; box != nil {
+		addr = netip.AddrFrom4([4]byte{10, 0, 0, byte(len(o.names) + 10)})
+		host = o.net.Behind(box, name, addr)
+	} else {
+		host = o.net.Host(name, addr)
+	}
 	if o.wrap != nil {
 		host = o.wrap(host)
 	}
@@ -111,7 +126,8 @@ func (o *overlay) start(profile string) {
 		n := o.nodes[name]
 		var r control.PrepareResult
 		o.must(name, control.MethodPrepare, control.PrepareParams{Name: name, Role: n.role,
-			Addresses: []string{n.addr.String()}, Dir: o.t.TempDir(), Profile: profile}, &r)
+			Addresses: []string{n.addr.String()}, Dir: o.t.TempDir(), Profile: profile,
+			Settings: json.RawMessage(o.set[name])}, &r)
 		accounts[name] = r.Accounts
 		n.functions = r.Functions
 		start.Peers = append(start.Peers, control.Peer{Name: name, Role: n.role,

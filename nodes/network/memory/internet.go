@@ -46,6 +46,8 @@ type Internet struct {
 	udp    map[netip.AddrPort]*packetConn
 	tcp    map[netip.AddrPort]*listener
 	next   map[netip.Addr]uint16
+	nats   map[netip.Addr]*NAT // by external address
+	behind map[netip.Addr]*NAT // by the private address of a host
 }
 
 // New makes an internet without hosts.
@@ -54,6 +56,7 @@ func New(opts ...Option) *Internet {
 		udp:  map[netip.AddrPort]*packetConn{},
 		tcp:  map[netip.AddrPort]*listener{},
 		next: map[netip.Addr]uint16{},
+		nats: map[netip.Addr]*NAT{}, behind: map[netip.Addr]*NAT{},
 	}
 	for _, o := range opts {
 		o(n)
@@ -149,6 +152,10 @@ func (n *Internet) port(addrs []netip.Addr, want uint16, taken func(netip.AddrPo
 func (h *host) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	n := h.net
 	n.mu.Lock()
+	if nat := n.behind[to.Addr()]; nat != nil && n.behind[h.addrs[0]] != nat {
+		n.mu.Unlock()
+		return nil, fmt.Errorf("connect to TCP %s: %w", to, syscall.ENETUNREACH)
+	}
 	p, err := n.port(h.addrs[:1], 0, func(a netip.AddrPort) bool { _, ok := n.tcp[a]; return ok })
 	n.mu.Unlock()
 	if err != nil {

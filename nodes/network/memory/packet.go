@@ -103,10 +103,15 @@ func (c *packetConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error
 	if !n.passes("udp", from, to) {
 		return len(b), nil
 	}
-	d := datagram{from: from, data: append([]byte(nil), b...)}
+	n.mu.Lock()
+	d := datagram{from: n.leave(from, to), data: append([]byte(nil), b...)}
+	n.mu.Unlock()
 	n.after(func() {
 		n.mu.Lock()
-		dst := n.udp[to]
+		var dst *packetConn
+		if to, ok := n.enter(from, d.from, to); ok {
+			dst = n.udp[to]
+		}
 		n.mu.Unlock()
 		if dst == nil {
 			return
