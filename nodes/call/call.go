@@ -132,6 +132,17 @@ func (c *Call) Accepted() time.Time {
 	return c.agreed
 }
 
+// Relayed is how many packets came to this end over relays so far, while these
+// were held.
+func (c *Call) Relayed() (packets uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.paths.legs {
+		packets += r.heard.Load()
+	}
+	return packets
+}
+
 // Stats is what this end received so far.
 func (c *Call) Stats() media.Stats { return c.stream.receiver.Stats() }
 

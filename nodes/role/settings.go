@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+
+	"gauntlet/nodes/media"
+	"gauntlet/nodes/relay"
 )
 
 // clientSettings are what a scenario may set of a client.
@@ -11,6 +14,30 @@ type clientSettings struct {
 	// Predict has a client behind a symmetric NAT that gives its ports out in
 	// order say which come next, and others try these (papers.md §4).
 	Predict bool `json:"predict"`
+}
+
+// supernodeSettings are what a scenario may set of a supernode: what it gives
+// as a relay. What is left out is as relay.Default has it.
+type supernodeSettings struct {
+	RelaySessions *int `json:"relay_sessions"` // at once; one more is refused
+	RelayRate     *int `json:"relay_rate"`     // bytes/s of media of one end of a session
+}
+
+// apply changes a relay's bounds.
+func (s supernodeSettings) apply(c *relay.Config) error {
+	if n := s.RelaySessions; n != nil {
+		if *n < 0 {
+			return fmt.Errorf("settings: relay_sessions: %d", *n)
+		}
+		c.MaxSessions = *n
+	}
+	if n := s.RelayRate; n != nil {
+		if *n < 1 {
+			return fmt.Errorf("settings: relay_rate: %d", *n)
+		}
+		c.MediaRate, c.MediaBurst = *n, max(*n/2, media.MaxPacket)
+	}
+	return nil
 }
 
 // readSettings reads the settings of a node of the scenario. Unknown ones are

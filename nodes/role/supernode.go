@@ -40,6 +40,7 @@ type supernode struct {
 	links     *links                           // to other supernodes
 	directory atomic.Pointer[directory.Server] // nil before start
 	relay     atomic.Pointer[relay.Server]     // nil before start
+	relaying  relay.Config
 
 	// What the functions hook in, before start: methods of links, connections
 	// by ALPN name, connections that begin with no TLS record, what runs once
@@ -52,7 +53,8 @@ type supernode struct {
 }
 
 func newSupernode(ctx context.Context, nw network.Network, log *slog.Logger) *supernode {
-	n := &supernode{methods: map[string]linkMethod{}, byALPN: map[string]connectionHandler{}}
+	n := &supernode{methods: map[string]linkMethod{}, byALPN: map[string]connectionHandler{},
+		relaying: relay.Default()}
 	n.init(ctx, nw, log)
 	n.sessions = newSessions()
 	n.hookLogin()
@@ -75,6 +77,14 @@ func (n *supernode) own() netip.AddrPort { return netip.AddrPortFrom(n.addr, ove
 func (n *supernode) prepareSupernode(_ context.Context, p control.PrepareParams) (*control.PrepareResult, error) {
 	if err := n.prepare(p); err != nil {
 		return nil, err
+	}
+	var settings supernodeSettings
+	err := readSettings(p.Settings, &settings)
+	if err == nil {
+		err = settings.apply(&n.relaying)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	public, err := json.Marshal(supernodePublic{Address: n.own(), Sign: n.keys.Public(),
 		Seal: n.keys.Seal.PublicKey().Bytes(), Alternate: stun.Alternate(n.own()).Port()})

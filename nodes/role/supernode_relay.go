@@ -12,7 +12,7 @@ import (
 // hookRelay has the supernode relay between clients.
 func (n *supernode) hookRelay() {
 	n.atStart = append(n.atStart, func(context.Context) error {
-		server := relay.NewServer(relay.Default(), n.udp)
+		server := relay.NewServer(n.relaying, n.udp)
 		n.udp.HandleOther(server.HandleDatagram)
 		n.relay.Store(server)
 		return nil
