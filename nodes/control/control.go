@@ -77,7 +77,14 @@ type PrepareParams struct {
 	Addresses []string        `json:"addresses"` // of its host, as the host sees them
 	Dir       string          `json:"dir"`       // a folder of its own, empty at first, for all that it keeps
 	Profile   string          `json:"profile"`   // nec2006, baset2004, or a name that the node knows
-	Settings  json.RawMessage `json:"settings,omitempty"`
+	// Settings are the scenario's for this node, any JSON that the node knows.
+	// Those of the reference overlay, all of which may be left out:
+	//
+	//	client     predict         true: the ports that a symmetric NAT gives
+	//	                           next are guessed, where it gives them in order
+	//	supernode  relay_sessions  relayed at once; one more is refused
+	//	           relay_rate      bytes/s of media of one end of a session
+	Settings json.RawMessage `json:"settings,omitempty"`
 }
 
 // PrepareResult is the node's answer: what it can do, and what the others must

@@ -28,6 +28,7 @@ type overlay struct {
 	wrap  func(network.Network) network.Network // around each host's; nil: nothing
 	boxes map[string]*memory.NAT                // of clients behind one
 	set   map[string]string                     // settings of nodes, JSON
+	added func(Node)                            // sees every node that is made; nil: nobody does
 }
 
 type testNode struct {
@@ -112,6 +113,9 @@ func (o *overlay) add(name, role string) {
 	n, err := New(context.Background(), role, host, log)
 	if err != nil {
 		o.t.Fatal(err)
+	}
+	if o.added != nil {
+		o.added(n)
 	}
 	o.names = append(o.names, name)
 	o.nodes[name] = &testNode{Node: n, name: name, role: role, addr: addr}
