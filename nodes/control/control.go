@@ -72,11 +72,11 @@ const (
 
 // PrepareParams tell a node who it is.
 type PrepareParams struct {
-	Name      string          `json:"name"`      // of the node and of its host
-	Role      string          `json:"role"`      // for the reference overlay: login, update, supernode, client
-	Addresses []string        `json:"addresses"` // of its host, as the host sees them
-	Dir       string          `json:"dir"`       // a folder of its own, empty at first, for all that it keeps
-	Profile   string          `json:"profile"`   // nec2006, baset2004, or a name that the node knows
+	Name      string   `json:"name"`      // of the node and of its host
+	Role      string   `json:"role"`      // for the reference overlay: login, update, supernode, client
+	Addresses []string `json:"addresses"` // of its host, as the host sees them
+	Dir       string   `json:"dir"`       // a folder of its own, empty at first, for all that it keeps
+	Profile   string   `json:"profile"`   // nec2006, baset2004, or a name that the node knows
 	// Settings are the scenario's for this node, any JSON that the node knows.
 	// Those of the reference overlay, all of which may be left out:
 	//
