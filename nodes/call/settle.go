@@ -207,8 +207,8 @@ func (c *Call) settle(ctx context.Context) error {
 		c.mu.Lock()
 		r, changed, stuck := c.paths.current, c.changed, c.stuck()
 		failures := errors.Join(c.failures...)
+		settled = r != nil && (r.relay >= 0 && checked == nil || r.relay < 0 && (c.pair == nil || !c.pair.tentative))
 		c.mu.Unlock()
-		settled = r != nil && (r.relay < 0 || checked == nil)
 		if stuck {
 			return fmt.Errorf("no media path: %w", failures)
 		}
@@ -295,7 +295,7 @@ func (c *Call) replenish(ctx context.Context) {
 }
 
 // replenishRounds is how often relays are chosen in the place of others.
-const replenishRounds = 2
+const replenishRounds = 3
 
 // seekRelays gets relays for a call that has none: the caller has some chosen,
 // the callee asks it to. Called with the lock held.

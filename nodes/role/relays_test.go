@@ -2,13 +2,14 @@ package role
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"gauntlet/nodes/call"
 	"gauntlet/nodes/control"
-	"gauntlet/nodes/network/memory"
+	"gauntlet/nodes/relay"
 )
 
 // gaps watches what two ends receive for a while and returns the longest time
@@ -187,19 +188,28 @@ func TestMoveLosesNothing(t *testing.T) {
 	})
 }
 
-// TestRefusedByRelays has most relays refuse sessions, politely: others are
+// TestRefusedByRelays has some relays refuse sessions, politely: others are
 // taken in their place.
 func TestRefusedByRelays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &overlay{t: t, net: memory.New(memory.Latency(5 * time.Millisecond)), set: map[string]string{}}
-		for _, name := range []string{"sn1", "sn2", "sn3", "sn4", "sn5", "sn6"} {
-			o.set[name] = `{"relay_sessions": 0}`
-		}
-		o.build("nec2006", 24, "alice", "bob")
+		o := newOverlay(t, 20, "alice", "bob")
 		defer o.close()
 		o.net.SetFilter(deaf(o.nodes["alice"].addr, o.nodes["bob"].addr))
 		o.logins("alice", "bob")
-		for range 3 {
+		full := relay.Default()
+		full.MaxSessions = 0
+		refusing := map[string]bool{}
+		for _, name := range o.names {
+			sn, ok := o.nodes[name].Node.(*supernode)
+			if !ok || len(refusing) == 3 || sn.sessions.of("alice") != nil || sn.sessions.of("bob") != nil ||
+				sn.directory.Load().Knows("alice") || sn.directory.Load().Knows("bob") {
+				continue // never chosen; and no more than there are rounds of choosing others
+			}
+			refusing[name] = true
+			sn.relay.Store(relay.NewServer(full, sn.udp))
+		}
+		refused := func() bool { return strings.Contains(o.log.String(), "relay has 0 sessions already") }
+		for calls := 0; calls < 30 && !refused(); calls++ {
 			r, err := o.dial("alice", "bob")
 			if err != nil {
 				t.Fatal(err)
@@ -207,10 +217,35 @@ func TestRefusedByRelays(t *testing.T) {
 			if r.Media.Path != "relayed" || r.Media.Relays != 4 {
 				t.Errorf("media %+v", r.Media)
 			}
-			if o.set[r.Media.Legs[0].To] != "" {
+			if refusing[r.Media.Legs[0].To] {
 				t.Errorf("media goes over %s, which refused", r.Media.Legs[0].To)
 			}
 			o.must("alice", control.MethodHangup, control.HangupParams{Call: r.Call}, nil)
+			time.Sleep(5 * time.Second) // the supernode's limit on introductions
+		}
+		if !refused() {
+			t.Error("none of three in at least ten was chosen in 30 calls")
 		}
 	})
+}
+
+func TestSettings(t *testing.T) {
+	config := relay.Default()
+	var s supernodeSettings
+	if err := readSettings([]byte(`{"relay_sessions": 3, "relay_rate": 4000}`), &s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.apply(&config); err != nil || config.MaxSessions != 3 || config.MediaRate != 4000 {
+		t.Errorf("%+v, %v", config, err)
+	}
+	for _, wrong := range []string{`{"relay_sessions": -1}`, `{"relay_rate": 0}`, `{"relay_session": 3}`, `[]`, `{"relay_rate": "x"}`} {
+		var s supernodeSettings
+		err := readSettings([]byte(wrong), &s)
+		if err == nil {
+			err = s.apply(&config)
+		}
+		if err == nil || !strings.Contains(err.Error(), "settings") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
 }

@@ -82,6 +82,7 @@ func TestStandbyRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(time.Second) // the last checks are answered
 		m.reset()
 		const lasted = 20 * time.Second
 		time.Sleep(lasted)
