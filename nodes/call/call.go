@@ -229,8 +229,8 @@ func (c *Call) handle(ctx context.Context, _ *link.Conn, method string, body []b
 	switch {
 	case method == methodHangup:
 		return c.serveHangup(body)
-	case method == noticeLeg:
-		return nil, c.takeLeg(body)
+	case method == noticeLegs:
+		return nil, c.takeLegs(body)
 	case method == noticeReport:
 		return nil, c.takeReport(body)
 	case c.caller:

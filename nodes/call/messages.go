@@ -31,7 +31,7 @@ const (
 	methodInvite = "call.invite" // caller: first of all
 	methodHangup = "call.hangup" // either: the call ends
 	methodResume = "call.resume" // caller: the call goes on over another relay
-	noticeLeg    = "call.leg"    // either: my media leg at a relay is open
+	noticeLegs   = "call.legs"   // either: my media legs at relays are open
 	noticeReport = "call.report" // either: what came of your media
 )
 
@@ -78,6 +78,13 @@ type leg struct {
 	_         struct{} `cbor:",toarray"`
 	Relay     int      // number in the call's order, or noRelay
 	Transport relay.Transport
+}
+
+// legs are all that this end has open, so that the other end doesn't learn of a
+// later one before an earlier one.
+type legs struct {
+	_    struct{} `cbor:",toarray"`
+	List []leg
 }
 
 // report is a receiver report, RFC 3550 §6.4.1 in little: the packets that were

@@ -17,7 +17,7 @@ import (
 // FuzzNotices has an end take any bytes as the other's notices of legs and
 // reports: it holds no more for them than a call has relays.
 func FuzzNotices(f *testing.F) {
-	for _, message := range []any{leg{Relay: 3, Transport: relay.UDP}, leg{Relay: noRelay}, leg{Relay: 1 << 40},
+	for _, message := range []any{legs{List: []leg{{Relay: 3, Transport: relay.UDP}, {Relay: 0, Transport: relay.TCP}}}, legs{List: []leg{{Relay: noRelay}, {Relay: 1 << 40}}},
 		report{Relay: 1, Expected: 35, Received: 3}, report{Relay: -7, Expected: -1, Received: 1}} {
 		b, err := wire.Marshal(message)
 		if err != nil {
@@ -29,10 +29,10 @@ func FuzzNotices(f *testing.F) {
 		c := &Call{paths: newPaths(), peer: &identity.Certificate{}, changed: make(chan struct{}),
 			poke: make(chan struct{}, 1), ended: make(chan struct{})}
 		for range 3 {
-			c.takeLeg(body)
+			c.takeLegs(body)
 			c.takeReport(body)
 		}
-		if len(c.paths.ready) > 1 {
+		if len(c.paths.ready) > maxRelays {
 			t.Errorf("holds %v", c.paths.ready)
 		}
 		for i := range c.paths.ready {
@@ -129,7 +129,7 @@ func TestPaths(t *testing.T) {
 	for !p.silent() {
 		beats++
 	}
-	if took := time.Duration(beats+1) * beat; took != 300*time.Millisecond {
+	if took := time.Duration(beats+1) * beat; took != 400*time.Millisecond {
 		t.Errorf("silence is noticed after %v", took)
 	}
 	p.giveUp(p.current)

@@ -103,7 +103,7 @@ func (p *paths) follow() bool {
 // doesn't take that for silence.
 const (
 	beat          = 25 * time.Millisecond
-	patience      = int(300 * time.Millisecond / beat)
+	patience      = int(400 * time.Millisecond / beat)
 	directQuiet   = int(time.Second / beat)
 	patienceFresh = int(time.Second / beat)
 )

@@ -169,26 +169,31 @@ func (s *Service) redeem(token relay.Token) *Call {
 	return nil
 }
 
-// takeLeg is told that the other end has a leg open.
-func (c *Call) takeLeg(body []byte) error {
-	var l leg
-	if err := wire.Unmarshal(body, &l); err != nil {
+// takeLegs is told which legs the other end has open.
+func (c *Call) takeLegs(body []byte) error {
+	var message legs
+	if err := wire.Unmarshal(body, &message); err != nil {
 		return err
+	}
+	if len(message.List) > maxRelays {
+		return fmt.Errorf("%d legs", len(message.List))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l.Relay == noRelay {
-		if c.caller {
+	for _, l := range message.List {
+		switch {
+		case l.Relay == noRelay && c.caller:
 			c.seekRelays()
+		case l.Relay < 0 || l.Relay >= maxRelays:
+		default:
+			c.paths.ready[l.Relay] = l.Transport
+			if c.group != nil {
+				c.openLeg(l.Relay)
+			}
 		}
-		return nil
 	}
-	if l.Relay < 0 || l.Relay >= maxRelays {
-		return fmt.Errorf("leg at relay %d", l.Relay)
-	}
-	c.paths.ready[l.Relay] = l.Transport
-	if c.group != nil {
-		c.openLeg(l.Relay)
+	if r := c.paths.current; r != nil && r.relay >= 0 {
+		c.media = c.claim(r) // the other end's transport may be news
 	}
 	c.decide()
 	return nil
@@ -316,7 +321,7 @@ func (c *Call) seekRelays() {
 				return
 			}
 		} else {
-			c.signal().Notify(ctx, noticeLeg, leg{Relay: noRelay}) // lost with the signalling, if at all
+			c.signal().Notify(ctx, noticeLegs, legs{List: []leg{{Relay: noRelay}}}) // lost with the signalling, if at all
 			select {
 			case <-c.grouped:
 				return

@@ -188,19 +188,26 @@ func (c *Call) openLeg(i int) bool {
 		}
 		c.decide()
 		c.mu.Unlock()
-		c.announce(i, r.transport)
+		c.announce()
 	})
 	return c.opening[i]
 }
 
-// announce tells the other end of a leg. Where the signalling breaks, all legs
-// are announced again over the next.
-func (c *Call) announce(i int, transport relay.Transport) {
+// announce tells the other end of all open legs. Where the signalling breaks,
+// that is done again over the next.
+func (c *Call) announce() {
 	bound := c.service.client.Profile.CallTimeout
 	ctx, cancel := c.context(bound, errors.New("no signalling"))
 	defer cancel()
-	if err := c.signal().Notify(ctx, noticeLeg, leg{Relay: i, Transport: transport}); err != nil {
-		c.service.client.Log.Info("leg not announced", "peer", c.peer.Name, "error", err)
+	var open legs
+	c.mu.Lock()
+	for i, r := range c.paths.legs {
+		open.List = append(open.List, leg{Relay: i, Transport: r.transport})
+	}
+	l := c.link
+	c.mu.Unlock()
+	if err := l.Notify(ctx, noticeLegs, open); err != nil {
+		c.service.client.Log.Info("legs not announced", "peer", c.peer.Name, "error", err)
 	}
 }
 

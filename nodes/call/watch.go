@@ -46,15 +46,7 @@ func (c *Call) recover() error {
 		return errors.Join(fmt.Errorf("signalling lost: %w", cause), err)
 	}
 	// What was said last may be lost.
-	c.mu.Lock()
-	legs := map[int]*route{}
-	for i, r := range c.paths.legs {
-		legs[i] = r
-	}
-	c.mu.Unlock()
-	for i, r := range legs {
-		c.announce(i, r.transport)
-	}
+	c.announce()
 	c.countRelays(ctx)
 	return nil
 }
