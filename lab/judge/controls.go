@@ -235,7 +235,7 @@ func (w *watch) blocks(box string) (bool, error) {
 	for _, s := range b.Allow {
 		allowed = allowed || s.Protocol == middlebox.UDP && (s.Port == 0 || s.Port == CanaryPort)
 	}
-	return slices.Contains(b.Block, middlebox.UDP) || !allowed, nil
+	return slices.Contains(b.Block, middlebox.UDP) || b.Proxy != middlebox.NoProxy || !allowed, nil
 }
 
 // CanaryPort is where canaries are sent: discard, RFC 863.

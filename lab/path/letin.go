@@ -17,6 +17,7 @@ const (
 	ruleHairpin      = "hairpin"
 	ruleNoPort       = "no-port"
 	ruleNotAllowed   = "not-allowed"
+	ruleNotProxied   = "not-proxied"
 	ruleTCPIdle      = "tcp-idle"
 	ruleUDPRate      = "udp-rate"
 	ruleBlock        = "block-" // and the transport
@@ -45,6 +46,8 @@ func (f *finder) letIn(d dropped) string {
 		return "a mapping: it would have left with an address of the inside"
 	case ruleNotAllowed:
 		return fmt.Sprintf("%s to port %d is not among what may leave", d.flow.Transport, d.Destination.Port())
+	case ruleNotProxied:
+		return "nothing but the box's proxy leads out"
 	case ruleTCPIdle:
 		return "a packet in time: the connection was silent for too long, or is unknown"
 	case ruleUDPRate:

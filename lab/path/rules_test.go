@@ -10,7 +10,7 @@ import (
 func TestRuleNames(t *testing.T) {
 	for ours, theirs := range map[string]string{
 		ruleUnsolicited: middlebox.UnsolicitedRule, ruleUntranslated: middlebox.UntranslatedRule, ruleHairpin: middlebox.HairpinRule,
-		ruleNoPort: middlebox.NoPortRule, ruleNotAllowed: middlebox.NotAllowedRule, ruleTCPIdle: middlebox.TCPIdleRule,
+		ruleNoPort: middlebox.NoPortRule, ruleNotAllowed: middlebox.NotAllowedRule, ruleTCPIdle: middlebox.TCPIdleRule, ruleNotProxied: middlebox.NotProxiedRule,
 		ruleUDPRate: middlebox.UDPRateRule, ruleBlock + "udp": middlebox.BlockRule(middlebox.UDP), ruleDeny + "login": middlebox.DenyRule("login"),
 	} {
 		if ours != theirs {
