@@ -49,12 +49,17 @@ type Containers struct {
 	Engine *compose.Engine
 	// Image runs the reference overlay: its entry point is the gauntlet binary.
 	Image string
+
+	// launching is held by the scenario whose containers are being started. That
+	// is work for the processor, while driving is mostly waiting: one scenario
+	// starts while others are driven.
+	launching sync.Mutex
 }
 
 // containers runs every node in a container of its own, but for executables of
 // the machine's, which an image doesn't hold: they stay processes.
 type containers struct {
-	Containers
+	*Containers
 	mu      sync.Mutex
 	waiting map[string]*waiting // by node, until it is started
 }
@@ -69,6 +74,8 @@ type waiting struct {
 const startsAtOnce = 4
 
 func (c *containers) spaces(ctx context.Context, n *nodes) (given map[string]*ns.Handle, err error) {
+	c.launching.Lock()
+	defer c.launching.Unlock()
 	given = map[string]*ns.Handle{}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(startsAtOnce)
@@ -155,7 +162,7 @@ func newBackend(o Options) backend {
 	if o.Containers == nil {
 		return processes{}
 	}
-	return &containers{Containers: *o.Containers, waiting: map[string]*waiting{}}
+	return &containers{Containers: o.Containers, waiting: map[string]*waiting{}}
 }
 
 // Images are the images that scenarios name, each once.
