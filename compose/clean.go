@@ -15,16 +15,16 @@ import (
 
 // Removed counts what Clean took down.
 type Removed struct {
-	Services, Containers, Networks, Volumes, Images int
+	Services, Configs, Containers, Networks, Volumes, Images int
 }
 
 func (r Removed) String() string {
-	return fmt.Sprintf("removed %d containers, %d services, %d networks, %d volumes, %d images",
-		r.Containers, r.Services, r.Networks, r.Volumes, r.Images)
+	return fmt.Sprintf("removed %d containers, %d services, %d configs, %d networks, %d volumes, %d images",
+		r.Containers, r.Services, r.Configs, r.Networks, r.Volumes, r.Images)
 }
 
 // Clean removes everything of a run, or of all runs where run is "", those that
-// are still going included: services, containers, networks and volumes, and for
+// are still going included: services with their configs, containers, networks and volumes, and for
 // all runs the images that were built too. It goes on past what it can't
 // remove, and says so.
 func (e *Engine) Clean(ctx context.Context, run string) (Removed, error) {
@@ -67,6 +67,13 @@ func (c *cleaner) services() {
 	}
 	for _, s := range all {
 		c.done(&c.removed.Services, explain("remove service "+s.Spec.Name, c.engine.api.ServiceRemove(c.ctx, s.ID)))
+	}
+	configs, err := c.engine.api.ConfigList(c.ctx, swarm.ConfigListOptions{Filters: c.label})
+	if err != nil {
+		c.errs = append(c.errs, explain("list the configs", err))
+	}
+	for _, x := range configs {
+		c.done(&c.removed.Configs, explain("remove config "+x.Spec.Name, c.engine.api.ConfigRemove(c.ctx, x.ID)))
 	}
 }
 
