@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,9 +20,22 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 )
 
-// TaskVariable is set in the environment of every task of a job: "I/N", its
-// number, counted from 0, and how many tasks there are.
+// TaskVariable is set in the environment of every task of a job, see Task.
 const TaskVariable = "GAUNTLET_TASK"
+
+// Task reads the value of TaskVariable, "I/N": the task's number, counted from
+// 0, and how many tasks there are. In place of the number 0 Swarm writes the ID
+// of the node that the task is on.
+func Task(value string) (number, of int, err error) {
+	first, second, _ := strings.Cut(value, "/")
+	if of, err = strconv.Atoi(second); err == nil && strings.Trim(first, "0123456789") == "" {
+		number, err = strconv.Atoi(first)
+	}
+	if err != nil || number >= of {
+		return 0, 0, fmt.Errorf("%s=%q; expected I/N with I from 0 to N-1", TaskVariable, value)
+	}
+	return number, of, nil
+}
 
 // filesDir is where the files of a job are in its tasks.
 const filesDir = "/scenarios"
@@ -122,7 +136,7 @@ func (j *job) create(ctx context.Context) error {
 	for _, f := range files {
 		command = append(command, f.File.Name)
 	}
-	tasks, attempts := uint64(j.spec.Tasks), uint64(maxAttempts)
+	tasks, attempts, atOnce := uint64(j.spec.Tasks), uint64(maxAttempts), time.Duration(0)
 	answer, err := j.engine.api.ServiceCreate(ctx, swarm.ServiceSpec{
 		Annotations: swarm.Annotations{Name: j.engine.run, Labels: j.engine.labels()},
 		Mode:        swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &tasks, TotalCompletions: &tasks}},
@@ -132,7 +146,7 @@ func (j *job) create(ctx context.Context) error {
 				Env:            []string{fmt.Sprintf("%s={{.Task.Slot}}/%d", TaskVariable, j.spec.Tasks)},
 				CapabilityDrop: []string{"ALL"}, CapabilityAdd: j.spec.Capabilities,
 			},
-			RestartPolicy: &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionOnFailure, MaxAttempts: &attempts},
+			RestartPolicy: &swarm.RestartPolicy{Condition: swarm.RestartPolicyConditionOnFailure, MaxAttempts: &attempts, Delay: &atOnce},
 			LogDriver:     &swarm.Driver{Name: "json-file"}, // one that can be read back
 		},
 	}, swarm.ServiceCreateOptions{})

@@ -23,6 +23,13 @@ func main() {
 		time.Sleep(time.Hour)
 	case "fail":
 		os.Exit(3)
+	case "task": // of a job: says which, and what its files hold
+		fmt.Fprintln(os.Stderr, "task is up")
+		fmt.Print(os.Getenv("GAUNTLET_TASK"))
+		for _, file := range os.Args[2:] {
+			data, err := os.ReadFile(file)
+			fmt.Print(" ", string(data), err)
+		}
 	case "look": // what it may do
 		status, _ := os.ReadFile("/proc/self/status")
 		for s := bufio.NewScanner(strings.NewReader(string(status))); s.Scan(); {
