@@ -37,8 +37,8 @@ func Task(value string) (number, of int, err error) {
 	return number, of, nil
 }
 
-// filesDir is where the files of a job are in its tasks.
-const filesDir = "/scenarios"
+// JobFilePath is where a file of a job is in its tasks.
+func JobFilePath(name string) string { return path.Join("/scenarios", path.Base(name)) }
 
 // Bounds of a job.
 const (
@@ -49,10 +49,9 @@ const (
 // JobSpec says what a Swarm replicated job runs.
 type JobSpec struct {
 	Image   string
-	Command []string // what follows the image's entry point, then the files
+	Command []string // what follows the image's entry point
 	Tasks   int      // all of them run at once
-	// Files are put into every task, by their base names, and named to the
-	// command in the order given.
+	// Files are put into every task, see JobFilePath.
 	Files []JobFile
 	// Capabilities are those that a task keeps; all others are dropped.
 	Capabilities []string
@@ -132,17 +131,13 @@ func (j *job) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	command := slices.Clone(j.spec.Command)
-	for _, f := range files {
-		command = append(command, f.File.Name)
-	}
 	tasks, attempts, atOnce := uint64(j.spec.Tasks), uint64(maxAttempts), time.Duration(0)
 	answer, err := j.engine.api.ServiceCreate(ctx, swarm.ServiceSpec{
 		Annotations: swarm.Annotations{Name: j.engine.run, Labels: j.engine.labels()},
 		Mode:        swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &tasks, TotalCompletions: &tasks}},
 		TaskTemplate: swarm.TaskSpec{
 			ContainerSpec: &swarm.ContainerSpec{
-				Image: j.spec.Image, Args: command, Labels: j.engine.labels(), Configs: files, ReadOnly: true,
+				Image: j.spec.Image, Args: j.spec.Command, Labels: j.engine.labels(), Configs: files, ReadOnly: true,
 				Env:            []string{fmt.Sprintf("%s={{.Task.Slot}}/%d", TaskVariable, j.spec.Tasks)},
 				CapabilityDrop: []string{"ALL"}, CapabilityAdd: j.spec.Capabilities,
 			},
@@ -166,7 +161,7 @@ func (j *job) upload(ctx context.Context) (files []*swarm.ConfigReference, err e
 		}
 		files = append(files, &swarm.ConfigReference{
 			ConfigID: made.ID, ConfigName: name,
-			File: &swarm.ConfigReferenceFileTarget{Name: path.Join(filesDir, path.Base(f.Name)), UID: "0", GID: "0", Mode: 0o444},
+			File: &swarm.ConfigReferenceFileTarget{Name: JobFilePath(f.Name), UID: "0", GID: "0", Mode: 0o444},
 		})
 	}
 	return files, nil

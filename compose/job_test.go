@@ -64,7 +64,7 @@ func TestJob(t *testing.T) {
 	states := map[string]int{}
 	lines := 0
 	outputs, err := e.Job(t.Context(), JobSpec{
-		Image: image, Command: []string{"task"}, Tasks: 3,
+		Image: image, Command: []string{"task", JobFilePath("a.yaml"), JobFilePath("b.yaml")}, Tasks: 3,
 		Files: []JobFile{{"there/a.yaml", []byte("first")}, {"b.yaml", []byte("second")}},
 	}, func(e TaskEvent) {
 		if e.State == "" {

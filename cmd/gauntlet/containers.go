@@ -24,33 +24,42 @@ const (
 const runVariable = "GAUNTLET_RUN"
 
 // containersOutside does, outside of the sandbox, what a run in containers needs
-// before it: the engine and all images are there, and a watchdog outlives this
-// process. end has it clean up.
+// before it: the engine and all images are there. end cleans up.
 func containersOutside(ctx context.Context, scenarios []*scenario.Scenario) (end func(), err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("--backend docker needs root, which alone can put interfaces into containers; run it with sudo, or leave it out")
 	}
-	name := "gauntlet-" + strings.ToLower(rand.Text()[:8])
-	engine, err := compose.Connect(ctx, name)
+	name, engine, end, err := startContainers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer engine.Close()
-	if _, err := engine.Image(ctx, "/proc/self/exe"); err != nil {
-		return nil, err
-	}
+	_, err = engine.Image(ctx, "/proc/self/exe")
 	for _, image := range run.Images(scenarios) {
-		if err := engine.Has(ctx, image); err != nil {
-			return nil, err
+		if err == nil {
+			err = engine.Has(ctx, image)
 		}
 	}
-	watchdog, err := compose.Watch([]string{"/proc/self/exe", "clean", "--run", name, "--after-stdin"})
 	if err != nil {
+		end()
 		return nil, err
 	}
 	os.Setenv(runVariable, name)
-	return func() {
-		if err := watchdog.Close(); err != nil {
+	return end, nil
+}
+
+// startContainers names a run and reaches the engine for it, with a watchdog
+// that outlives this process. end has it clean up.
+func startContainers(ctx context.Context) (name string, engine *compose.Engine, end func(), err error) {
+	name = "gauntlet-" + strings.ToLower(rand.Text()[:8])
+	if engine, err = compose.Connect(ctx, name); err != nil {
+		return "", nil, nil, err
+	}
+	watchdog, err := compose.Watch([]string{"/proc/self/exe", "clean", "--run", name, "--after-stdin"})
+	if err != nil {
+		return "", nil, nil, errors.Join(err, engine.Close())
+	}
+	return name, engine, func() {
+		if err := errors.Join(engine.Close(), watchdog.Close()); err != nil {
 			fmt.Fprintf(os.Stderr, "gauntlet: %v\n", err)
 		}
 	}, nil

@@ -91,6 +91,6 @@ whatever it makes is gone when it ends, however it ends.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), pairsCommand(), judgeCommand(), listCommand(), certifyCommand(), execCommand(), upCommand(), doctorCommand(), nodeCommand(), cleanCommand())
+	root.AddCommand(runCommand(), pairsCommand(), judgeCommand(), listCommand(), certifyCommand(), execCommand(), upCommand(), doctorCommand(), nodeCommand(), mergeCommand(), cleanCommand())
 	return root
 }

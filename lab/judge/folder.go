@@ -47,6 +47,8 @@ type Run struct {
 	Repeat    int       `json:"repeat"`
 	Kernel    string    `json:"kernel"`
 	Scenarios []string  `json:"scenarios"` // IDs, in the order of the results
+	Shard     string    `json:"shard,omitempty"`
+	Suite     []string  `json:"suite,omitempty"`
 }
 
 // Folder is the name of the folder of a scenario's repetition, of which the
@@ -202,6 +204,6 @@ func CheckID(id string) error {
 func (r Run) about(checks []report.Check) report.Run {
 	return report.Run{
 		Version: r.Version, Started: r.Started, Seconds: r.Seconds, Seed: r.Seed, Repeat: r.Repeat, Kernel: r.Kernel,
-		Verdicts: report.Count(checks),
+		Verdicts: report.Count(checks), Shard: r.Shard, Suite: r.Suite,
 	}
 }

@@ -32,6 +32,10 @@ type Run struct {
 	Repeat   int            `json:"repeat"` // how often every scenario ran
 	Kernel   string         `json:"kernel"`
 	Verdicts map[string]int `json:"verdicts"`
+	// Shard is "I/N" where this is one part of a suite, and Suite the IDs of all
+	// the suite's scenarios, in order.
+	Shard string   `json:"shard,omitempty"`
+	Suite []string `json:"suite,omitempty"`
 }
 
 // Check is one function between two ends, judged.

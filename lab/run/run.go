@@ -38,6 +38,10 @@ type Options struct {
 	// Parallel is how many labs run at once, Repeat how often each scenario
 	// runs; 0 means 1.
 	Parallel, Repeat int
+	// Shard says which part of a suite the scenarios are, and Suite has the IDs
+	// of all of it; the zero values are the whole.
+	Shard Shard
+	Suite []string
 	// Seed decides all randomness of the lab.
 	Seed uint64
 	// Version is what the results say made them.
@@ -126,6 +130,9 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 	}
 	for _, s := range scenarios {
 		about.Scenarios = append(about.Scenarios, s.ID)
+	}
+	if o.Shard.Of > 0 {
+		about.Shard, about.Suite = o.Shard.String(), o.Suite
 	}
 	if o.Report != "" {
 		if err := judge.WriteRun(o.Report, about); err != nil {

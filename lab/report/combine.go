@@ -1,0 +1,118 @@
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"gauntlet/lab/verdict"
+)
+
+// ReadResults reads a results.json.
+func ReadResults(file string) (Results, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return Results{}, fmt.Errorf("read results: %w", err)
+	}
+	defer f.Close()
+	d := json.NewDecoder(f)
+	var r Results
+	if err := d.Decode(&r); err != nil {
+		return Results{}, fmt.Errorf("%s: not the results of a run: %w", file, err)
+	}
+	if d.More() || r.Run.Repeat < 1 {
+		return Results{}, fmt.Errorf("%s: not the results of a run", file)
+	}
+	return r, nil
+}
+
+// Combine makes the results of all shards of a suite those of the whole, equal
+// to those of one run but for times. Its error says which shard is missing, is
+// there twice, or is not of the same suite.
+func Combine(shards []Results) (Results, error) {
+	if len(shards) == 0 {
+		return Results{}, errors.New("combine: no shard")
+	}
+	whole := Results{Run: shards[0].Run}
+	if err := complete(shards); err != nil {
+		return whole, err
+	}
+	checks := map[string][]Check{}
+	controls := map[string][]Control{}
+	var cuts []Control
+	for _, s := range shards {
+		whole.Run.Seconds = max(whole.Run.Seconds, s.Run.Seconds)
+		if s.Run.Started.Before(whole.Run.Started) {
+			whole.Run.Started = s.Run.Started
+		}
+		for _, c := range s.Checks {
+			checks[c.Scenario] = append(checks[c.Scenario], c)
+		}
+		for _, c := range s.Controls {
+			if c.Control == Cut {
+				cuts = append(cuts, c)
+			} else {
+				controls[c.Scenario] = append(controls[c.Scenario], c)
+			}
+		}
+	}
+	// A run has one control that is nobody's: the worst of the shards'.
+	slices.SortStableFunc(cuts, func(a, b Control) int { return cmp.Compare(severity(b.Verdict), severity(a.Verdict)) })
+	whole.Controls = append(whole.Controls, cuts[:min(1, len(cuts))]...)
+	for _, id := range whole.Run.Suite {
+		for n := range whole.Run.Repeat { // a control names the folder of its repetition
+			name := id
+			if whole.Run.Repeat > 1 {
+				name = fmt.Sprintf("%s.%d", id, n+1)
+			}
+			whole.Controls = append(whole.Controls, controls[name]...)
+		}
+	}
+	doubt := Doubt(whole.Controls)
+	for _, id := range whole.Run.Suite {
+		for _, c := range checks[id] {
+			whole.Checks = append(whole.Checks, c.Doubted(doubt))
+		}
+	}
+	whole.Run.Shard, whole.Run.Suite = "", nil
+	whole.Run.Verdicts = Count(whole.Checks)
+	return whole, nil
+}
+
+// severity orders verdicts of controls.
+func severity(v string) int {
+	return slices.Index([]string{verdict.Pass, verdict.Inconclusive, verdict.Fail}, v)
+}
+
+// complete checks that each shard of one suite is there once.
+func complete(shards []Results) error {
+	first := shards[0].Run
+	seen := map[int]bool{}
+	total := 0
+	for _, s := range shards {
+		var i, n int
+		if _, err := fmt.Sscanf(s.Run.Shard, "%d/%d", &i, &n); err != nil {
+			return fmt.Errorf("combine: results of a whole run, not of a shard; expected a run with --shard I/N")
+		}
+		switch {
+		case total != 0 && n != total:
+			return fmt.Errorf("combine: shard %s beside shard %s; expected shards of one split", s.Run.Shard, first.Shard)
+		case seen[i]:
+			return fmt.Errorf("combine: shard %s twice", s.Run.Shard)
+		case !slices.Equal(s.Run.Suite, first.Suite):
+			return fmt.Errorf("combine: shard %s is of another suite than shard %s", s.Run.Shard, first.Shard)
+		case s.Run.Seed != first.Seed || s.Run.Repeat != first.Repeat || s.Run.Version != first.Version:
+			return fmt.Errorf("combine: shard %s was run otherwise than shard %s: expected the same seed, repetitions and version", s.Run.Shard, first.Shard)
+		}
+		seen[i], total = true, n
+	}
+	for i := 1; i <= total; i++ {
+		if !seen[i] {
+			return fmt.Errorf("combine: shard %d/%d is missing", i, total)
+		}
+	}
+	return nil
+}
