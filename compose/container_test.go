@@ -21,6 +21,8 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/vishvananda/netlink"
+
+	"gauntlet/compose/composetest"
 )
 
 // gone is how long anything of a run may be left after its end.
@@ -78,15 +80,10 @@ func TestMain(m *testing.M) {
 // is removed.
 func connect(t *testing.T) *Engine {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("not root")
-	}
+	composetest.Engine(t)
 	e, err := Connect(t.Context(), "gauntlet-test-"+strings.ToLower(rand.Text()[:8]))
 	if err != nil {
-		if os.Getenv("GAUNTLET_NO_SKIP") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if _, err := e.Clean(context.Background(), e.Run()); err != nil {

@@ -1,37 +1,11 @@
 package compose
 
 import (
-	"context"
-	"errors"
-	"os"
 	"strings"
 	"testing"
 
-	"github.com/docker/docker/api/types/swarm"
+	"gauntlet/compose/composetest"
 )
-
-// inSwarm makes the engine a swarm of this machine alone, unless it is in one.
-func inSwarm(t *testing.T, e *Engine) {
-	t.Helper()
-	info, err := e.api.Info(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Swarm.ControlAvailable {
-		return
-	}
-	if _, err := e.api.SwarmInit(t.Context(), swarm.InitRequest{ListenAddr: "127.0.0.1", AdvertiseAddr: "127.0.0.1"}); err != nil {
-		if os.Getenv("GAUNTLET_NO_SKIP") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	t.Cleanup(func() {
-		if err := e.api.SwarmLeave(context.Background(), true); err != nil {
-			t.Error(err)
-		}
-	})
-}
 
 func TestTask(t *testing.T) {
 	for value, want := range map[string]int{"0/1": 0, "3/4": 3, "zc9o736jhkqo/4": 0} {
@@ -52,15 +26,7 @@ func TestJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var unavailable *Unavailable
-	if info, err := e.api.Info(t.Context()); err != nil {
-		t.Fatal(err)
-	} else if !info.Swarm.ControlAvailable {
-		if _, err := e.Job(t.Context(), JobSpec{Image: image, Tasks: 1}, func(TaskEvent) {}); !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "docker swarm init") {
-			t.Errorf("a job without a swarm: %v", err)
-		}
-	}
-	inSwarm(t, e)
+	composetest.Swarm(t)
 	states := map[string]int{}
 	lines := 0
 	outputs, err := e.Job(t.Context(), JobSpec{

@@ -1,0 +1,200 @@
+package tests
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/client"
+	"github.com/google/go-cmp/cmp"
+
+	"gauntlet/compose/composetest"
+	"gauntlet/lab/report"
+)
+
+// verdicts are what must be the same of a check wherever it was run.
+func verdicts(r report.Results) (all []string) {
+	for _, c := range r.Checks {
+		line := c.ID + " " + c.Verdict
+		if c.Observed != nil {
+			line += " " + report.Describe(*c.Observed)
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
+// The seed suite gives the same verdicts, check for check, in containers.
+func TestContainersAgree(t *testing.T) {
+	composetest.Engine(t)
+	processes, _ := results(t)
+	containers, o := results(t, "--backend", "docker")
+	if diff := cmp.Diff(verdicts(processes), verdicts(containers)); diff != "" {
+		t.Errorf("(-processes, +containers):\n%s\nstatus %d\n%s", diff, o.status, o.stderr)
+	}
+	t.Logf("processes %.1f s, containers %.1f s", processes.Run.Seconds, containers.Run.Seconds)
+}
+
+// containersOf are those of the runs that began after known was made.
+func containersOf(t *testing.T, api *client.Client, known []string) (names []string) {
+	t.Helper()
+	all, err := api.ContainerList(context.Background(), container.ListOptions{
+		All: true, Filters: filters.NewArgs(filters.Arg("label", "gauntlet.run")),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		// Tests of other packages are told apart by the names of their runs.
+		if name := strings.TrimPrefix(c.Names[0], "/"); !slices.Contains(known, name) && !strings.HasPrefix(name, "gauntlet-test-") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// SIGKILL of gauntlet leaves no container behind.
+func TestContainersEndWithKill(t *testing.T) {
+	api := composetest.Engine(t)
+	known := containersOf(t, api, nil)
+	cmd := exec.CommandContext(t.Context(), gauntlet, "run", "--backend", "docker", "--only", "open")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for len(containersOf(t, api, known)) < 5 {
+		if t.Context().Err() != nil {
+			t.Fatal("no containers appeared")
+		}
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	killed := time.Now()
+	for names := containersOf(t, api, known); len(names) > 0; names = containersOf(t, api, known) {
+		if time.Since(killed) > 5*time.Second {
+			t.Fatalf("%v are there 5 s after the kill", names)
+		}
+	}
+}
+
+// A container that is killed is a node that died: a failure that says so.
+func TestContainerKilled(t *testing.T) {
+	api := composetest.Engine(t)
+	known := containersOf(t, api, nil)
+	cmd := exec.CommandContext(t.Context(), gauntlet, "run", "--backend", "docker", "--only", "open", "--format", "json")
+	var stdout strings.Builder
+	cmd.Stdout = &stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	victim := ""
+	for victim == "" {
+		for _, name := range containersOf(t, api, known) {
+			if strings.HasSuffix(name, "-alice") && api.ContainerKill(t.Context(), name, "KILL") == nil {
+				victim = name
+			}
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("no container of alice's appeared")
+		}
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("a run whose node was killed passes")
+	}
+	var r report.Results
+	if err := json.Unmarshal([]byte(stdout.String()), &r); err != nil {
+		t.Fatal(err)
+	}
+	if left := containersOf(t, api, known); len(left) > 0 {
+		t.Errorf("%v are left", left)
+	}
+	for _, c := range r.Checks {
+		if c.Verdict == "pass" && strings.HasPrefix(c.ID, "open/login/alice") {
+			t.Errorf("%s passes without alice", c.ID)
+		}
+	}
+}
+
+// A suite on a swarm, with a task killed on the way, gives what one run gives.
+func TestSwarm(t *testing.T) {
+	composetest.Swarm(t)
+	api := composetest.Engine(t)
+	whole, _ := results(t)
+	known := containersOf(t, api, nil)
+
+	cmd := exec.CommandContext(t.Context(), gauntlet, "run", "--swarm", "--replicas", "4", "--format", "json")
+	var stdout strings.Builder
+	cmd.Stdout = &stdout
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	killed, lost := "", false
+	for s := bufio.NewScanner(stderr); s.Scan(); {
+		t.Log(s.Text())
+		lost = lost || strings.Contains(s.Text(), "] failed")
+		if killed == "" && strings.HasSuffix(s.Text(), "] running") {
+			if names := containersOf(t, api, known); len(names) > 0 && api.ContainerKill(t.Context(), names[0], "KILL") == nil {
+				killed = names[0]
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("exit status %s", statusOf(err))
+	}
+	if killed == "" || !lost {
+		t.Errorf("no task was lost: killed %q", killed)
+	}
+	var merged report.Results
+	if err := json.Unmarshal([]byte(stdout.String()), &merged); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(verdicts(whole), verdicts(merged)); diff != "" {
+		t.Errorf("(-one run, +shards):\n%s", diff)
+	}
+	if diff := cmp.Diff(whole.Run.Verdicts, merged.Run.Verdicts); diff != "" {
+		t.Errorf("counts (-one run, +shards):\n%s", diff)
+	}
+	if len(whole.Controls) != len(merged.Controls) {
+		t.Errorf("%d controls, in shards %d", len(whole.Controls), len(merged.Controls))
+	}
+	if left := containersOf(t, api, known); len(left) > 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
+func TestContainersRefused(t *testing.T) {
+	if o := do(t, "run", "--backend", "podman"); o.status != report.ExitBadUsage || !strings.Contains(o.stderr, "expected process or docker") {
+		t.Errorf("status %d: %s", o.status, o.stderr)
+	}
+	composetest.Engine(t)
+	image := file(t, "image.yaml", `
+topology: {hosts: {alice: {}, bob: {}}}
+nodes: {alice: {image: "nobody/has:this"}, bob: {image: "nobody/has:this"}}
+steps: [{exchange: {caller: alice, callee: bob, function: echo}, expect: {path: direct}}]
+`)
+	for want, args := range map[string][]string{
+		"expected --backend docker":            {"run", image},
+		`has no image "nobody/has:this"`:       {"run", "--backend", "docker", image},
+		"no node of the reference overlay":     {"run", "--swarm", "foreign/echo.yaml"},
+		"expected it without --backend docker": {"run", "--swarm", "--backend", "docker"},
+	} {
+		if o := do(t, args...); o.status != report.ExitBadUsage || !strings.Contains(o.stderr, want) {
+			t.Errorf("%v: status %d: %s", args, o.status, o.stderr)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), gauntlet, "run", "--backend", "docker", "--only", "open")
+	cmd.Env = append(cmd.Environ(), "DOCKER_HOST=unix:///nowhere/docker.sock")
+	if o := finish(t, cmd); o.status != report.ExitBadUsage || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "no Docker engine answers") {
+		t.Errorf("status %d: %s", o.status, o.stderr)
+	}
+}
