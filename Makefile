@@ -9,13 +9,19 @@ export CGO_ENABLED := 0
 GOLANGCI_LINT := v2.15.0
 GOTESTSUM     := v1.13.0
 
-.PHONY: all build testbed test race lint bench fuzz flakes ci tools generate clean
+.PHONY: all build image testbed test race lint bench fuzz flakes ci tools generate clean
 
 all: build
 
 # One static binary.
 build:
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+
+# A container image of the whole testbed, gauntlet:latest: one stripped binary and
+# nothing else. What its container needs, and why, is printed.
+image:
+	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN)/image/ ./cmd/gauntlet
+	$(BIN)/image/gauntlet image
 
 # The seed suite: login, search and a call behind every kind of box, each judged
 # from the wire.
