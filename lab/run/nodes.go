@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"gauntlet/lab/conduct"
 	"gauntlet/lab/process"
 	"gauntlet/lab/scenario"
 	"gauntlet/nodes/control"
@@ -48,41 +49,20 @@ func (n *nodes) up(ctx context.Context) error {
 			n.accounts = append(n.accounts, control.Account{User: e.Name, Password: n.password()})
 		}
 	}
-	results := make([]control.PrepareResult, len(n.run.Nodes))
-	err := n.each(ctx, func(ctx context.Context, i int, name string, node scenario.Node) error {
-		return n.call(ctx, name, control.MethodPrepare, control.PrepareParams{
-			Name: name, Role: node.Role, Addresses: n.addresses(name), Dir: n.backend.state(n, name),
-			Profile: n.run.Profile, Settings: json.RawMessage(node.Settings),
-		}, &results[i])
-	})
-	if err != nil {
-		return err
+	var members []conduct.Member
+	for _, e := range n.run.Nodes {
+		h, _ := n.run.internet.Plan.Host(e.Name)
+		members = append(members, conduct.Member{
+			PrepareParams: control.PrepareParams{
+				Name: e.Name, Role: e.Value.Role, Addresses: n.addresses(e.Name), Dir: n.backend.state(n, e.Name),
+				Profile: n.run.Profile, Settings: json.RawMessage(e.Value.Settings),
+			},
+			Public: h.Behind == "",
+		})
 	}
-	var peers []control.Peer
-	for i, e := range n.run.Nodes {
-		n.prepared[e.Name] = results[i]
-		peer := control.Peer{Name: e.Name, Role: e.Value.Role, Public: results[i].Public}
-		if h, ok := n.run.internet.Plan.Host(e.Name); ok && h.Behind == "" {
-			peer.Addresses = n.addresses(e.Name)
-		}
-		peers = append(peers, peer)
-	}
-	return n.each(ctx, func(ctx context.Context, i int, name string, _ scenario.Node) error {
-		p := control.StartParams{Peers: peers}
-		if results[i].Accounts {
-			p.Accounts = n.accounts
-		}
-		return n.call(ctx, name, control.MethodStart, p, nil)
-	})
-}
-
-// each calls f for all nodes at once.
-func (n *nodes) each(ctx context.Context, f func(ctx context.Context, i int, name string, node scenario.Node) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for i, e := range n.run.Nodes {
-		group.Go(func() error { return f(ctx, i, e.Name, e.Value) })
-	}
-	return group.Wait()
+	prepared, err := conduct.Up(ctx, members, n.accounts, n.call)
+	n.prepared = prepared
+	return err
 }
 
 func (n *nodes) client(node scenario.Node) bool { return node.Role == "client" || node.Foreign() }

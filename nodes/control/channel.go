@@ -45,11 +45,16 @@ func (l *lines) Recv() ([]byte, error) {
 			continue
 		}
 		if line[0] != '{' && line[0] != '[' || !json.Valid(line) {
-			return nil, fmt.Errorf("not a JSON-RPC message: %s", excerpt(line))
+			return nil, &notMessage{line: excerpt(line)}
 		}
 		return line, nil
 	}
 }
+
+// notMessage is a line that is no JSON-RPC message.
+type notMessage struct{ line string }
+
+func (n *notMessage) Error() string { return "not a JSON-RPC message: " + n.line }
 
 func (l *lines) line() ([]byte, error) {
 	var line []byte

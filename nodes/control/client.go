@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/creachadair/jrpc2"
+	"github.com/creachadair/jrpc2/channel"
 )
 
 // maxEvents bounds the notifications of one node: more of them is a flood.
@@ -36,9 +37,13 @@ type Client struct {
 // NewClient drives the node that reads in and writes out. onEvent, if not nil,
 // gets the node's notifications one after the other.
 func NewClient(out io.Reader, in io.WriteCloser, onEvent func(Event)) *Client {
+	return newClient(newLines(out, in), onEvent)
+}
+
+func newClient(messages channel.Channel, onEvent func(Event)) *Client {
 	c := &Client{}
 	events := 0
-	c.rpc = jrpc2.NewClient(newLines(out, in), &jrpc2.ClientOptions{
+	c.rpc = jrpc2.NewClient(messages, &jrpc2.ClientOptions{
 		OnNotify: func(req *jrpc2.Request) {
 			if events++; events > maxEvents {
 				if events == maxEvents+1 {

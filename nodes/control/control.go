@@ -28,6 +28,10 @@
 //	         ([LoginParams], [PeerParams], …), one after the other.
 //	stop     the node leaves in order and then ends.
 //
+// A driver that comes back to nodes which stayed up, as gauntlet drive does, begins
+// with the same prepare and start as the one before it, and is answered as that
+// one was ([Repeat]).
+//
 // A function that the node doesn't have is left out of "functions"; the lab
 // reports it as not offered, never as failed. A call to it is answered with
 // the JSON-RPC error -32601. A function that was tried and failed is answered

@@ -51,6 +51,10 @@ func TestDrive(t *testing.T) {
 	ask(`{"jsonrpc":"2.0","id":3,"method":"prepare","params":{"name":"update","role":"update","dir":`+string(dir)+`}}`, "198.18.0.1:80")
 	ask(`{"jsonrpc":"2.0","id":4,"method":"search","params":{}}`, "-32601")
 	ask(`{"jsonrpc":"2.0","id":5,"method":"start","params":{"peers":[]}}`, `"result"`)
+	// A driver that comes back is answered as the one before it.
+	ask(`{"jsonrpc":"2.0","id":7,"method":"prepare","params":{"name":"update","role":"update","dir":`+string(dir)+`}}`, "198.18.0.1:80")
+	ask(`{"jsonrpc":"2.0","id":8,"method":"start","params":{"peers":[]}}`, `"result"`)
+	ask(`{"jsonrpc":"2.0","id":9,"method":"start","params":{"peers":[{"name":"a"}]}}`, "called twice")
 	ask(`{"jsonrpc":"2.0","id":6,"method":"stop","params":{}}`, `"result"`)
 	select {
 	case err := <-ended:

@@ -103,6 +103,9 @@ func Drive(ctx context.Context, n Node, in io.Reader, out io.WriteCloser) error 
 	w := &lastWord{WriteCloser: out, said: make(chan struct{})}
 	methods := control.Methods{}
 	for name, m := range n.Methods() {
+		if name == control.MethodPrepare || name == control.MethodStart {
+			m = control.Repeat(m)
+		}
 		methods[name] = m
 	}
 	if stop, ok := methods[control.MethodStop]; ok {
