@@ -53,6 +53,16 @@ type rule struct {
 	comment string
 }
 
+// Parameters are the kernel parameters that belong to the rules, by name, such
+// as "net.netfilter.nf_conntrack_udp_timeout".
+func (rs *Ruleset) Parameters() map[string]string {
+	all := map[string]string{}
+	for _, p := range rs.parameters {
+		all[p.name] = p.value
+	}
+	return all
+}
+
 // exprs returns the rule as the kernel reads it.
 func (r rule) exprs() (list []expr.Any) {
 	for _, t := range r.terms {

@@ -44,6 +44,21 @@ var hosts = []parameter{
 	{name: "net.ipv4.ip_forward", value: "0"},
 }
 
+// RouterParameters are the kernel parameters of a box or of the internet's
+// router, by name, for whoever sets them by other means; those that a kernel may
+// lack are left out.
+func RouterParameters() map[string]string {
+	all := map[string]string{}
+	for _, list := range [][]parameter{everywhere, routers} {
+		for _, p := range list {
+			if !p.optional {
+				all[p.name] = p.value
+			}
+		}
+	}
+	return all
+}
+
 // setParameters sets those of the calling thread's namespace.
 func setParameters(router bool) error {
 	if err := set(everywhere); err != nil {

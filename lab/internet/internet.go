@@ -106,19 +106,24 @@ func change(at time.Time, b *box, label string) evidence.Change {
 	}
 }
 
-func (i *Internet) load(b *box) error {
+// Rules are those of a box of a plan, whose interfaces have these names.
+func Rules(plan *topo.Plan, b topo.Box, behaviour middlebox.Behaviour, wan, lan string) (*middlebox.Ruleset, error) {
 	denied := map[string][]netip.Addr{}
-	for _, d := range b.behaviour.Deny {
-		if h, ok := i.Plan.Host(d.Host); ok {
+	for _, d := range behaviour.Deny {
+		if h, ok := plan.Host(d.Host); ok {
 			denied[d.Host] = h.Addrs
 		}
 	}
-	rules, err := middlebox.Rules(middlebox.Box{
-		Name: b.Name, Behaviour: b.behaviour,
-		WAN: "wan", LAN: "lan",
+	return middlebox.Rules(middlebox.Box{
+		Name: b.Name, Behaviour: behaviour,
+		WAN: wan, LAN: lan,
 		WANAddrs: b.WAN, LANPrefix: b.LAN,
 		Denied: denied, LogGroup: LogGroup,
 	})
+}
+
+func (i *Internet) load(b *box) error {
+	rules, err := Rules(i.Plan, b.Box, b.behaviour, "wan", "lan")
 	if err != nil {
 		return fmt.Errorf("middlebox %s: %w", b.Name, err)
 	}

@@ -27,8 +27,20 @@ var ErrClosed = errors.New("namespace handle is closed")
 // called from several goroutines at once; Close waits until those in progress
 // are done.
 type Handle struct {
-	mu sync.RWMutex // held for reading while fd is in use
-	fd int          // -1 once closed
+	mu   sync.RWMutex // held for reading while fd is in use
+	fd   int          // -1 once closed
+	here bool         // every thread of the process is in it
+}
+
+// Here returns a handle of the namespace that the whole process is in, as in a
+// container. Its Do stays where it is, which needs no capability; in a process
+// that has threads in several namespaces it must not be used.
+func Here() (*Handle, error) {
+	h, err := Current()
+	if err == nil {
+		h.here = true
+	}
+	return h, err
 }
 
 // New makes an empty network namespace: a loopback interface that is down and
@@ -123,6 +135,9 @@ func (h *Handle) Do(f func() error) error {
 	defer h.mu.RUnlock()
 	if h.fd < 0 {
 		return fmt.Errorf("enter namespace: %w", ErrClosed)
+	}
+	if h.here {
+		return f()
 	}
 	return onOwnThread("enter namespace", func() error {
 		if err := unix.Setns(h.fd, unix.CLONE_NEWNET); err != nil {

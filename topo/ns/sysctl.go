@@ -19,6 +19,8 @@ func (h *Handle) Sysctl(name, value string) error {
 
 // WriteSysctl is Sysctl for the namespace that the calling thread is in. It is
 // meant for functions that run within Do and have several parameters to set.
+// Where parameters can't be written at all, as in a container, one that has the
+// value already is as good as set.
 func WriteSysctl(name, value string) error {
 	path, err := sysctlPath(name)
 	if err != nil {
@@ -27,6 +29,11 @@ func WriteSysctl(name, value string) error {
 	// Plain system calls, since os.File would register the descriptor with the
 	// runtime's poller, which costs more than the write itself.
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.EROFS) {
+		if now, e := ReadSysctl(name); e == nil && now == value {
+			return nil
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("set sysctl %s: %w", name, &os.PathError{Op: "open", Path: path, Err: err})
 	}
