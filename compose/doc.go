@@ -17,3 +17,14 @@ const (
 	// RunLabel tells the runs apart.
 	RunLabel = Label + ".run"
 )
+
+// Labels of the containers of a compose file, by which [Engine.Project] finds
+// them and knows what runs in each.
+const (
+	NodeLabel     = Label + ".node"     // the node's name
+	RoleLabel     = Label + ".role"     // and role
+	ProfileLabel  = Label + ".profile"  // of the numbers of its protocols
+	SettingsLabel = Label + ".settings" // JSON that the node gets as it is
+	PublicLabel   = Label + ".public"   // true: its host is on the internet
+	RouterLabel   = Label + ".router"   // the box's name, on a router
+)

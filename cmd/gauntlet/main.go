@@ -91,7 +91,7 @@ whatever it makes is gone when it ends, however it ends.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(runCommand(), pairsCommand(), judgeCommand(), listCommand(), certifyCommand(), execCommand(),
-		mergeCommand(), upCommand(), doctorCommand(), nodeCommand(), cleanCommand(), imageCommand())
+	root.AddCommand(runCommand(), pairsCommand(), judgeCommand(), listCommand(), certifyCommand(), execCommand(), upCommand(),
+		doctorCommand(), nodeCommand(), mergeCommand(), cleanCommand(), imageCommand(), composeCommand(), driveCommand(), containerCommand())
 	return root
 }
