@@ -62,9 +62,10 @@ RUNS ?= 50
 flakes: build
 	$(BIN)/gauntlet run --repeat $(RUNS)
 
-# What is generated from the code: the JSON Schema of a scenario file.
+# What is generated from the code: the JSON Schema of a scenario file, and
+# compose/compose.yaml out of compose/overlay.yaml.
 generate:
-	$(GO) test ./tests -run TestSchema -update
+	$(GO) test ./tests -run 'TestSchema|TestComposeFile' -update
 
 ci:
 	.ci/run

@@ -14,7 +14,7 @@ import (
 // rules say what the packages under each folder may import of the project,
 // test files left aside; the longest matching folder decides.
 var rules = map[string][]string{
-	"cmd/gauntlet":              {"lab/...", "compose", "middlebox", "nodes/control", "nodes/role", "tests"},
+	"cmd/gauntlet":              {"lab/...", "compose", "compose/file", "topo", "middlebox", "nodes/control", "nodes/role", "tests"},
 	"cmd/node":                  {"nodes/role"},
 	"lab":                       {"lab/...", "topo", "topo/ns", "middlebox", "middlebox/probe", "compose", "nodes/control"},
 	"lab/evidence":              {},
@@ -28,6 +28,7 @@ var rules = map[string][]string{
 	"lab/theory":                {"lab/oracle", "lab/report", "lab/scenario", "lab/verdict", "middlebox"},
 	"compose":                   {"topo/ns"},
 	"compose/composetest":       {}, // the engine for tests
+	"compose/file":              {"compose", "topo"},
 	"topo":                      {"topo/ns", "topo/pump"},
 	"topo/ns":                   {},
 	"topo/pump":                 {"topo/ns"},

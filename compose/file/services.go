@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/compose-spec/compose-go/v2/types"
 
@@ -46,7 +47,23 @@ func (o Overlay) project() *types.Project {
 		_, at := reserved(b.LAN)
 		p.Services[b.Name] = o.router(b.Name, map[string]netip.Addr{networkOf(b.Behind): b.WAN[0], b.Name: at})
 	}
+	chain(p)
 	return p
+}
+
+// chain has the services start one after the other. Engines of version 20.10
+// can lose count of a network's endpoints where many containers join or leave it
+// at once, and then never remove that network (moby/moby issue 43286).
+func chain(p *types.Project) {
+	before := ""
+	for _, name := range slices.Sorted(maps.Keys(p.Services)) {
+		if before != "" {
+			s := p.Services[name]
+			s.DependsOn = types.DependsOnConfig{before: {Condition: types.ServiceConditionStarted, Required: true}}
+			p.Services[name] = s
+		}
+		before = name
+	}
 }
 
 func networkOf(behind string) string {

@@ -33,6 +33,9 @@ func (o Overlay) Write() ([]byte, error) {
 	topology := anchored(&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.LiteralStyle, Value: o.Text}, topologyKey)
 	for i := 1; i < len(services.Content); i += 2 {
 		s := services.Content[i]
+		if on := value(s, "depends_on"); on != nil {
+			listed(on)
+		}
 		if at := value(s, "environment"); at != nil && value(at, TopologyVariable) != nil {
 			set(at, TopologyVariable, alias(topology))
 			routers = append(routers, s)
@@ -103,6 +106,16 @@ func share(name string, mappings []*yaml.Node) []*yaml.Node {
 		m.Content = own
 	}
 	return []*yaml.Node{key(name), common}
+}
+
+// listed makes a mapping the list of its keys. That is all that docker-compose
+// 1.29 takes of depends_on.
+func listed(m *yaml.Node) {
+	var names []*yaml.Node
+	for i := 0; i < len(m.Content); i += 2 {
+		names = append(names, m.Content[i])
+	}
+	*m = yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: names}
 }
 
 // same compares what two nodes say, wherever they stand.
