@@ -85,7 +85,7 @@ func TestTestbed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := e.api.ImageRemove(context.Background(), found.ID, image.RemoveOptions{Force: true}); err != nil {
+		if _, err := e.api.ImageRemove(context.Background(), found.ID, image.RemoveOptions{Force: true, PruneChildren: true}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -230,3 +230,26 @@ func BenchmarkDo(b *testing.B) {
 		}
 	}
 }
+
+// Here stays where the process is.
+func TestHere(t *testing.T) {
+	h, err := ns.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := current(t)
+	if err := h.Do(func() error {
+		if got := current(t); got != home {
+			t.Errorf("inside: namespace %d, want %d", got, home)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := h.Do(func() error { return nil }); !errors.Is(err, ns.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
