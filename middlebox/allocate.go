@@ -126,16 +126,24 @@ func (g *generator) prerouting() {
 		if g.letsIn(p) {
 			rules = append(rules, rule{
 				comment: "Whoever sends: filtering comes later.",
-				terms:   []term{iif(g.WAN), l4proto(p), dnatBy(internalMap(p))},
+				terms:   begins(iif(g.WAN), p, dnatBy(internalMap(p))),
 			})
 		}
 		if g.b.Hairpin {
 			rules = append(rules, rule{
 				comment: "Hairpin: from inside to the endpoint that has the external one.",
-				terms:   []term{iif(g.LAN), l4proto(p), hairpinBy(internalMap(p))},
+				terms:   begins(iif(g.LAN), p, hairpinBy(internalMap(p))),
 			})
 		}
 	}
 	g.chain("prerouting", "From an external endpoint to the internal one that has it.",
 		nftables.ChainTypeNAT, nftables.ChainHookPrerouting, "prerouting", priorityDestinationNAT, rules)
+}
+
+// begins matches what may begin a flow from where it comes: of TCP, a SYN.
+func begins(from term, p Protocol, then term) []term {
+	if p == TCP {
+		return []term{from, l4proto(p), opening(), then}
+	}
+	return []term{from, l4proto(p), then}
 }

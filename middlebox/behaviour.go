@@ -97,7 +97,8 @@ const (
 // through unchanged.
 type Behaviour struct {
 	Mapping        Mapping
-	Filtering      Filtering // of UDP; TCP is filtered address-and-port-dependent unless all is let in, see Fidelity
+	Filtering      Filtering // of UDP, and of what is neither UDP nor TCP
+	TCPFiltering   Filtering // of TCP (RFC 5382 §4.3, REQ-3); empty is what FilteringOf says
 	Ports          Ports
 	PortBlock      int           // ports of an internal address with BlockPorts; 0 is DefaultPortBlock
 	Hairpin        bool          // hosts inside reach each other by external addresses (RFC 4787 §6, REQ-9)
@@ -120,6 +121,25 @@ type Behaviour struct {
 // internal ones.
 func (b Behaviour) Translates() bool { return b.Mapping != NoMapping }
 
+// FilteringOf returns how a protocol is filtered, the defaults filled in. TCP is
+// filtered address-and-port-dependent unless TCPFiltering says otherwise, or the
+// box lets in everything.
+func (b Behaviour) FilteringOf(p Protocol) Filtering {
+	f := b.Filtering
+	if f == "" {
+		f = FilterEndpointIndependent
+	}
+	switch {
+	case p != TCP:
+		return f
+	case b.TCPFiltering != "":
+		return b.TCPFiltering
+	case !b.Translates() && f == FilterEndpointIndependent:
+		return f
+	}
+	return FilterAddressAndPortDependent
+}
+
 // ChangedTo returns what a running box of behaviour b does once it is told to
 // become next. If b translates and next has no mapping of its own, as the
 // firewall presets, the box keeps its translation, that is Mapping, Ports,
@@ -141,9 +161,7 @@ func (b Behaviour) ChangedTo(next Behaviour) Behaviour {
 
 // filled returns the behaviour with the defaults in place of empty fields.
 func (b Behaviour) filled() Behaviour {
-	if b.Filtering == "" {
-		b.Filtering = FilterEndpointIndependent
-	}
+	b.Filtering, b.TCPFiltering = b.FilteringOf(UDP), b.FilteringOf(TCP)
 	if b.Ports == "" && b.Translates() {
 		b.Ports = RandomPorts
 		if b.Mapping == MapEndpointIndependent {

@@ -8,9 +8,6 @@ import "fmt"
 func (b Behaviour) Fidelity() (notes []string) {
 	f := b.filled()
 	addf := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	if f.Filtering == FilterAddressDependent || f.Translates() && f.Filtering == FilterEndpointIndependent {
-		addf("filtering: %s is of UDP; TCP is filtered address-and-port-dependent, since connection tracking decides what belongs to a connection", f.Filtering)
-	}
 	if !f.Translates() {
 		return notes
 	}
@@ -30,6 +27,9 @@ func (b Behaviour) Fidelity() (notes []string) {
 	}
 	if f.PortMapping && f.Hairpin {
 		addf("port_mapping: with hairpin: true, a mapped port is reached from inside only once its endpoint has sent something")
+	}
+	if f.TCPFiltering != FilterAddressAndPortDependent {
+		addf("tcp_filtering: %s lets in a SYN, and no segment of a connection that the box doesn't know; nor the SYN of a peer from whose port the internal endpoint has a connection by another external port", f.TCPFiltering)
 	}
 	if f.Hairpin {
 		addf("hairpin: a host that sends to an external endpoint of its own doesn't reach it")

@@ -38,7 +38,7 @@ func (g *generator) input() {
 // filters says whether anything from outside is stopped for being uninvited. A
 // NAT always does, since it knows no inside for what it has no mapping for.
 func (g *generator) filters() bool {
-	return g.b.Translates() || g.b.Filtering != FilterEndpointIndependent
+	return g.b.Translates() || g.filtering(UDP) != FilterEndpointIndependent || g.filtering(TCP) != FilterEndpointIndependent
 }
 
 // forward decides between inside and outside.
@@ -56,50 +56,76 @@ func (g *generator) forward() {
 	rules = append(rules, g.rates()...)
 	rules = append(rules, g.idle()...)
 	rules = append(rules, g.mapped()...)
-	remembered := term{}
-	if g.remembers(UDP) {
-		remembered = inSet(contactedSet(UDP), g.peer(UDP, destination, destPort, source, sourcePort)...)
-		rules = append(rules, rule{
-			comment: "Who is sent to may answer.",
-			terms:   []term{iif(g.LAN), oif(g.WAN), l4proto(UDP), updateSet(contactedSet(UDP), g.peer(UDP, source, sourcePort, destination, destPort)...)},
-		})
-	}
-	if g.remembers(TCP) {
-		rules = append(rules, rule{
-			comment: "Who is sent to may answer.",
-			terms:   []term{iif(g.LAN), oif(g.WAN), l4proto(TCP), updateSet(contactedSet(TCP), g.peer(TCP, source, sourcePort, destination, destPort)...)},
-		})
-	}
+	rules = append(rules, g.allowed()...)
+	rules = append(rules, g.contacts()...)
 	if g.remembers(UDP) && g.b.Refresh == RefreshOutbound {
 		rules = append(rules, rule{
 			comment: fmt.Sprintf("%s: from whom the endpoint has sent to of late, whatever came in since.", g.b.Filtering),
-			terms:   []term{iif(g.WAN), l4proto(UDP), remembered, accept()},
+			terms:   []term{iif(g.WAN), l4proto(UDP), g.remembered(UDP), accept()},
 		})
 		rules = append(rules, g.unsolicited("Of nobody it has.", iif(g.WAN), l4proto(UDP))...)
 	}
-	rules = append(rules, g.allowed()...)
 	rules = append(rules, g.flows()...)
 	rules = append(rules,
 		rule{comment: "What belongs to a flow.", terms: []term{established(), accept()}},
 		rule{comment: "Whatever starts inside.", terms: []term{iif(g.LAN), accept()}})
 	// "Whatever starts inside" covers what stays inside too.
-	switch {
-	case g.b.Filtering == FilterAddressDependent && g.remembers(UDP):
-		terms := []term{iif(g.WAN), l4proto(UDP)}
-		if g.b.Translates() {
-			terms = append(terms, dnatted())
-		}
-		rules = append(rules, rule{
-			comment: "address-dependent: from an address that the endpoint has sent to.",
-			terms:   append(terms, remembered, accept()),
-		})
-	case g.letsIn(UDP):
-		rules = append(rules, rule{comment: "endpoint-independent: whoever sends to a mapped port.", terms: []term{iif(g.WAN), dnatted(), accept()}})
-	}
 	if g.filters() {
-		rules = append(rules, g.unsolicited("Nothing inside asked for it.")...)
+		var match []term
+		for _, p := range transports {
+			rules = append(rules, g.uninvited(p)...)
+		}
+		if !g.b.Translates() && g.filtering(UDP) == FilterEndpointIndependent {
+			match = []term{iif(g.WAN), l4proto(TCP)}
+		}
+		rules = append(rules, g.unsolicited("Nothing inside asked for it.", match...)...)
 	}
 	g.chain("forward", "Between inside and outside.", nftables.ChainTypeFilter, nftables.ChainHookForward, "forward", priorityFilter, rules)
+}
+
+// contacts remembers whom the inside sends to, where filtering looks at that.
+func (g *generator) contacts() (rules []rule) {
+	const comment = "Who is sent to may answer."
+	sent := func(p Protocol, terms ...term) []term {
+		return append([]term{iif(g.LAN), oif(g.WAN), l4proto(p)}, terms...)
+	}
+	if g.remembers(UDP) {
+		rules = append(rules, rule{comment: comment, terms: sent(UDP, updateSet(contactedSet(UDP), g.peer(UDP, source, sourcePort, destination, destPort)...))})
+	}
+	if g.remembers(TCP) {
+		key := g.peer(TCP, source, sourcePort, destination, destPort)
+		rules = append(rules,
+			rule{comment: comment, terms: sent(TCP, established(), updateSet(contactedSet(TCP), key...))},
+			rule{comment: "Not so long while nothing has come back.", terms: sent(TCP, notEstablished(), addToSet(contactedSet(TCP), g.b.TCPTransitory, key...))})
+	}
+	return rules
+}
+
+// remembered matches what comes from whom an endpoint has sent to.
+func (g *generator) remembered(p Protocol) term {
+	return inSet(contactedSet(p), g.peer(p, destination, destPort, source, sourcePort)...)
+}
+
+// uninvited lets in what begins outside and may, on a box that filters. Of TCP
+// that is a SYN: prerouting has translated nothing else.
+func (g *generator) uninvited(p Protocol) []rule {
+	match := []term{iif(g.WAN), l4proto(p)}
+	if g.b.Translates() {
+		match = append(match, dnatted())
+	}
+	switch g.filtering(p) {
+	case FilterAddressDependent:
+		if p == TCP && !g.b.Translates() {
+			match = append(match, notEstablished(), tcpFlags(tcpSYN|tcpRST)) // the reset may be of a SYN that was let in
+		}
+		return []rule{{comment: "address-dependent: from an address that the endpoint has sent to.", terms: append(match, g.remembered(p), accept())}}
+	case FilterEndpointIndependent:
+		if p == UDP && !g.b.Translates() {
+			return nil // nothing stops it
+		}
+		return []rule{{comment: "endpoint-independent: whoever sends to the endpoint.", terms: append(match, accept())}}
+	}
+	return nil
 }
 
 // polices says whether the box stops packets of flows that exist.

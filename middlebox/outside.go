@@ -12,6 +12,16 @@ func (g *generator) outside() {
 	if g.joined() {
 		rules = append(rules, g.refresh(oif(g.LAN))...)
 	}
+	if g.letsIn(TCP) {
+		terms := []term{oif(g.LAN), l4proto(TCP), notEstablished(), dnatted(), snatted()}
+		if g.b.Hairpin {
+			terms = append(terms, notMarked(hairpinMark))
+		}
+		rules = append(rules, rule{
+			comment: "The two ends have a connection by another external port: connection tracking would give this one another source.",
+			terms:   append(terms, g.stop(UnsolicitedRule, drop())...),
+		})
+	}
 	if !g.b.Hairpin {
 		rules = append(rules, rule{comment: "Only what leaves.", terms: []term{oifNot(g.WAN), accept()}})
 	}

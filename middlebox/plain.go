@@ -69,11 +69,14 @@ func (g *generator) flows() (rules []rule) {
 				comment: "An external port belongs to the endpoint that sends from it.",
 				terms:   on(UDP, translated, updateMapping(UDP, outside, key, 0), updateSet(freshSet(UDP), outside...), accept()),
 			},
-			rule{comment: "So it is with a TCP connection that goes on.", terms: on(TCP, tcpFlags(0), inSet(freshSet(TCP), outside...), accept())})
+			rule{comment: "So it is with a TCP connection that goes on.", terms: on(TCP, ongoing(), inSet(freshSet(TCP), outside...), accept())})
 	}
 	rules = append(rules,
 		rule{comment: "A TCP connection ends.", terms: on(TCP, tcpFlags(tcpFIN|tcpRST), translated, notMarked(hairpinMark), setMark(closingMark))},
-		rule{comment: "Then its external port isn't kept for long.", terms: on(TCP, marked(closingMark), updateMapping(TCP, outside, key, g.b.TCPTransitory))})
+		rule{comment: "Then its external port isn't kept for long.", terms: on(TCP, marked(closingMark), translated, updateMapping(TCP, outside, key, g.b.TCPTransitory))})
+	if g.letsIn(TCP) {
+		rules = append(rules, g.begunOutside()...)
+	}
 	if !g.plain() {
 		return rules
 	}
@@ -91,6 +94,24 @@ func (g *generator) flows() (rules []rule) {
 		rule{comment: "No internal address gets out, as that of a packet without a connection would.", terms: append([]term{oif(g.WAN), invalid()}, stop...)},
 		rule{comment: "Nor that of a flow from before the translation.", terms: append([]term{oif(g.WAN), established(), foreign}, stop...)},
 		rule{comment: "Nor an external address that the box had before.", terms: append([]term{oif(g.WAN), snatted(), foreign}, stop...)})
+}
+
+// begunOutside keeps the mapping that a TCP connection from outside came in by.
+// A SYN or its answer prolongs nothing, since anybody can have them; both
+// directions of an established connection do.
+func (g *generator) begunOutside() []rule {
+	on := func(terms ...term) []term {
+		all := []term{l4proto(TCP), dnatted()}
+		if g.b.Hairpin {
+			all = append(all, notMarked(hairpinMark))
+		}
+		return append(all, terms...)
+	}
+	return []rule{
+		{comment: "One that began outside ends.", terms: on(tcpFlags(tcpFIN|tcpRST), setMark(closingMark))},
+		{comment: "The same.", terms: on(marked(closingMark), refreshMapping(TCP, originalDest, originalDestPort, g.b.TCPTransitory))},
+		{comment: "It keeps the external port that it came to.", terms: on(assured(), notMarked(closingMark), refreshMapping(TCP, originalDest, originalDestPort, 0))},
+	}
 }
 
 // endpoints returns the type of a key of n parts, an address and a port in

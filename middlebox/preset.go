@@ -21,13 +21,14 @@ var presets = []preset{
 
 	// RFC 3489's full cone: whoever sends to a mapped port is let in. Devices
 	// with "endpoint-independent filtering" for games do it; RFC 4787, REQ-8
-	// recommends it where transparency matters most. It concerns UDP; for TCP
-	// the box is port-restricted.
+	// recommends it where transparency matters most. It concerns UDP, as RFC 3489
+	// does; for TCP the box is port-restricted.
 	{"full-cone", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterEndpointIndependent}},
 
 	// RFC 3489's restricted cone: an address that the endpoint has sent to is
 	// let in, from any port. RFC 4787, REQ-8 recommends it where security
-	// matters more. It concerns UDP; for TCP the box is port-restricted.
+	// matters more. It concerns UDP, as RFC 3489 does; for TCP the box is
+	// port-restricted.
 	{"restricted-cone", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressDependent}},
 
 	// RFC 3489's port-restricted cone: the home router. Linux masquerading with
@@ -51,8 +52,12 @@ var presets = []preset{
 	// The NAT of a provider, as RFC 6888 asks for: RFC 4787's behaviour with
 	// hairpinning (REQ-1), paired pooling (REQ-2), a limited number of ports for
 	// each subscriber (REQ-4), here a block (RFC 7422), and endpoint-independent
-	// filtering (REQ-7).
-	{"cgnat", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterEndpointIndependent, Ports: BlockPorts, Hairpin: true}},
+	// filtering (REQ-7), of TCP too: REQ-1 asks for RFC 5382 beside RFC 4787, and
+	// REQ-7 names neither.
+	{"cgnat", Behaviour{
+		Mapping: MapEndpointIndependent, Filtering: FilterEndpointIndependent, TCPFiltering: FilterEndpointIndependent,
+		Ports: BlockPorts, Hairpin: true,
+	}},
 
 	{"stateful-firewall", statefulFirewall},
 

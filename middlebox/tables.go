@@ -12,14 +12,8 @@ func internalMap(p Protocol) string  { return "internal-" + string(p) }
 func contactedSet(p Protocol) string { return "contacted-" + string(p) }
 func flowsSet(p Protocol) string     { return "flows-" + string(p) }
 
-// filtering returns how a protocol is filtered. Only connection tracking knows
-// whether a TCP segment belongs, so for TCP a box lets in what it tracks.
-func (g *generator) filtering(p Protocol) Filtering {
-	if p == TCP && (g.b.Translates() || g.b.Filtering == FilterAddressDependent) {
-		return FilterAddressAndPortDependent
-	}
-	return g.b.Filtering
-}
+// filtering returns how a protocol is filtered.
+func (g *generator) filtering(p Protocol) Filtering { return g.b.FilteringOf(p) }
 
 // letsIn says whether a box that translates lets in who was not asked, if
 // there is a mapping.
@@ -41,9 +35,9 @@ func (g *generator) remembers(p Protocol) bool {
 
 // apart says whether one internal endpoint can have two external ones to one
 // peer: connection tracking then has to keep what comes in uninvited apart
-// from the flow that goes out.
+// from the flow that goes out. A TCP connection has one, whoever began it.
 func (g *generator) apart(p Protocol) bool {
-	return g.letsIn(p) && g.b.Mapping != MapEndpointIndependent
+	return p == UDP && g.letsIn(p) && g.b.Mapping != MapEndpointIndependent
 }
 
 // key is what a mapping belongs to: an internal endpoint and, as the mapping
@@ -119,13 +113,13 @@ func (g *generator) refresh(in term) (rules []rule) {
 	if g.tabled() {
 		rules = append(rules, rule{
 			comment: "Of a flow that began inside.",
-			terms:   []term{in, l4proto(UDP), direction(reply), refreshMapping(UDP, replyDest, replyDestPort)},
+			terms:   []term{in, l4proto(UDP), direction(reply), refreshMapping(UDP, replyDest, replyDestPort, 0)},
 		})
 	}
 	if g.letsIn(UDP) {
 		rules = append(rules, rule{
 			comment: "Of a flow that began outside.",
-			terms:   []term{in, l4proto(UDP), direction(original), refreshMapping(UDP, originalDest, originalDestPort)},
+			terms:   []term{in, l4proto(UDP), direction(original), refreshMapping(UDP, originalDest, originalDestPort, 0)},
 		})
 	}
 	if g.remembers(UDP) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -94,27 +95,60 @@ func invalid() term {
 // Flags of a TCP segment, RFC 9293 §3.1.
 const (
 	tcpFIN = 1
+	tcpSYN = 2
 	tcpRST = 4
+	tcpACK = 16
 )
 
-// tcpFlags matches a segment that has one of these flags, or, with none given,
-// one that neither ends nor resets its connection.
+// tcpFlags matches a segment that has one of these flags.
 func tcpFlags(any byte) term {
-	flags := []expr.Any{
-		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{tcpFIN | tcpRST}, Xor: []byte{0}},
-	}
-	if any == 0 {
-		return term{"tcp flags & (fin | rst) == 0", append(flags, equal([]byte{0}))}
-	}
-	return term{"tcp flags & (fin | rst) != 0", append(flags, notEqual([]byte{0}))}
+	return flagged(any, "!=", 0, notEqual([]byte{0}))
 }
 
-// The kernel's IPS_SRC_NAT and IPS_DST_NAT.
+// ongoing matches a segment that neither ends nor resets its connection.
+func ongoing() term { return flagged(tcpFIN|tcpRST, "==", 0, equal([]byte{0})) }
+
+// opening matches a segment that asks for a connection: a SYN, and no answer to
+// one.
+func opening() term {
+	return flagged(tcpFIN|tcpSYN|tcpRST|tcpACK, "==", tcpSYN, equal([]byte{tcpSYN}))
+}
+
+// flagged compares some of the flags.
+func flagged(mask byte, operator string, value byte, compare expr.Any) term {
+	return term{fmt.Sprintf("tcp flags & (%s) %s %s", flagNames(mask), operator, flagNames(value)), []expr.Any{
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{mask}, Xor: []byte{0}},
+		compare,
+	}}
+}
+
+// flagNames writes flags as nft does, the lowest first.
+func flagNames(flags byte) string {
+	var names []string
+	for _, f := range []struct {
+		bit  byte
+		name string
+	}{{tcpFIN, "fin"}, {tcpSYN, "syn"}, {tcpRST, "rst"}, {tcpACK, "ack"}} {
+		if flags&f.bit != 0 {
+			names = append(names, f.name)
+		}
+	}
+	if len(names) == 0 {
+		return "0"
+	}
+	return strings.Join(names, " | ")
+}
+
+// The kernel's IPS_ASSURED, IPS_SRC_NAT and IPS_DST_NAT.
 const (
-	ipsSrcNAT = 1 << 4
-	ipsDstNAT = 1 << 5
+	ipsAssured = 1 << 2
+	ipsSrcNAT  = 1 << 4
+	ipsDstNAT  = 1 << 5
 )
+
+// assured matches a TCP connection whose handshake both ends have finished.
+func assured() term { return ctMask("ct status assured", expr.CtKeySTATUS, ipsAssured) }
 
 func snatted() term { return ctMask("ct status snat", expr.CtKeySTATUS, ipsSrcNAT) }
 func dnatted() term { return ctMask("ct status dnat", expr.CtKeySTATUS, ipsDstNAT) }
@@ -179,6 +213,9 @@ func verdict(kind expr.VerdictKind, text string) term {
 }
 
 func accept() term { return verdict(expr.VerdictAccept, "accept") }
+
+// back returns to the chain that jumped here.
+func back() term { return verdict(expr.VerdictReturn, "return") }
 
 // count adds to the named counter.
 func count(name string) term {

@@ -203,19 +203,25 @@ func addMapping(p Protocol, outside, key []loader, life time.Duration) term {
 }
 
 // refreshMapping refreshes the mapping of the external endpoint that a packet
-// came to.
-func refreshMapping(p Protocol, address, port loader) term {
+// came to. A life of 0 is the maps' own.
+func refreshMapping(p Protocol, address, port loader, life time.Duration) term {
 	outside := []loader{address, port}
 	exprs := append(loadAll(reg1, outside),
 		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: internalMap(p)})
 	w := names(outside)
-	return term{updateText(p, w, fmt.Sprintf("%s map @%s", w, internalMap(p)), 0), append(exprs, updateBoth(p, reg1, reg2, 0)...)}
+	return term{updateText(p, w, fmt.Sprintf("%s map @%s", w, internalMap(p)), life), append(exprs, updateBoth(p, reg1, reg2, life)...)}
 }
 
 // updateSet sets or refreshes an element.
 func updateSet(name string, key ...loader) term {
 	return term{fmt.Sprintf("update @%s { %s }", name, names(key)), append(loadAll(reg1, key),
 		&expr.Dynset{SrcRegKey: reg1, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE})}
+}
+
+// addToSet sets an element that isn't there, and leaves alone what is.
+func addToSet(name string, life time.Duration, key ...loader) term {
+	return term{fmt.Sprintf("add @%s { %s%s }", name, names(key), timeoutText(life)), append(loadAll(reg1, key),
+		&expr.Dynset{SrcRegKey: reg1, SetName: name, Operation: unix.NFT_DYNSET_OP_ADD, Timeout: life})}
 }
 
 // inSet matches what is in a set, or a key of a map.

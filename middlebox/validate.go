@@ -15,6 +15,7 @@ func (b Behaviour) Validate() []error {
 	v := &validator{}
 	v.word("mapping", string(b.Mapping), MapEndpointIndependent, MapAddressDependent, MapAddressAndPortDependent)
 	v.word("filtering", string(b.Filtering), FilterEndpointIndependent, FilterAddressDependent, FilterAddressAndPortDependent)
+	v.word("tcp_filtering", string(b.TCPFiltering), FilterEndpointIndependent, FilterAddressDependent, FilterAddressAndPortDependent)
 	v.word("ports", string(b.Ports), PreservePorts, RandomPorts, SequentialPorts, ParityPorts, BlockPorts)
 	v.word("unsolicited", string(b.Unsolicited), DropUnsolicited, RejectUnsolicited, ConfirmUnsolicited)
 	v.word("refresh", string(b.Refresh), RefreshOutbound, RefreshBoth)
@@ -127,6 +128,9 @@ func (v *validator) confirming(b Behaviour) {
 	if b.Filtering != FilterAddressAndPortDependent {
 		v.addf("unsolicited: confirm with filtering: %s is not offered; expected address-and-port-dependent, %s", b.Filtering, reason)
 	}
+	if b.TCPFiltering != FilterAddressAndPortDependent {
+		v.addf("unsolicited: confirm with tcp_filtering: %s is not offered; expected address-and-port-dependent, %s", b.TCPFiltering, reason)
+	}
 	if b.Hairpin {
 		v.addf("unsolicited: confirm with hairpin: true is not offered; expected hairpin: false, %s", reason)
 	}
@@ -153,7 +157,7 @@ func (v *validator) firewall(b Behaviour) {
 	if b.Unsolicited == ConfirmUnsolicited {
 		v.addf("unsolicited: confirm without mapping means nothing, since hosts have their own addresses; expected a mapping, drop or reject")
 	}
-	if b.Unsolicited != "" && b.filled().Filtering == FilterEndpointIndependent {
+	if b.Unsolicited != "" && b.FilteringOf(UDP) == FilterEndpointIndependent && b.FilteringOf(TCP) == FilterEndpointIndependent {
 		v.addf("unsolicited: %s with filtering: endpoint-independent means nothing, since all is let in; expected no unsolicited", b.Unsolicited)
 	}
 }

@@ -29,6 +29,7 @@ func Behaviour(preset string, o Overrides) (middlebox.Behaviour, error) {
 			b.Filtering = ""
 		}
 	}
+	override(&b.TCPFiltering, o.TCPFiltering)
 	override(&b.Ports, o.Ports)
 	override(&b.Hairpin, o.Hairpin)
 	override(&b.UDPTimeout, o.UDPTimeout)

@@ -65,6 +65,9 @@ type Overrides struct {
 	Mapping *middlebox.Mapping `yaml:"mapping" json:"mapping,omitempty" jsonschema:"enum=none,enum=endpoint-independent,enum=address-dependent,enum=address-and-port-dependent"`
 	// RFC 4787 section 5; none for a box that lets everything in.
 	Filtering *middlebox.Filtering `yaml:"filtering" json:"filtering,omitempty" jsonschema:"enum=none,enum=endpoint-independent,enum=address-dependent,enum=address-and-port-dependent"`
+	// RFC 5382 section 4.3: the same for TCP. Left out, what is not asked for stays
+	// out, unless the box lets everything in.
+	TCPFiltering *middlebox.Filtering `yaml:"tcp_filtering" json:"tcp_filtering,omitempty" jsonschema:"enum=endpoint-independent,enum=address-dependent,enum=address-and-port-dependent"`
 	// How external ports are chosen.
 	Ports *middlebox.Ports `yaml:"ports" json:"ports,omitempty" jsonschema:"enum=preserve,enum=random,enum=sequential,enum=parity,enum=block"`
 	// How many external ports an internal address has, with ports: block.

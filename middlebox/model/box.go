@@ -21,7 +21,6 @@ type Config struct {
 // Box is the state of a box. It isn't safe for use by several goroutines.
 type Box struct {
 	behaviour middlebox.Behaviour
-	filtering middlebox.Filtering
 	ports     middlebox.Ports
 	wan       []netip.Addr
 	lan       netip.Prefix
@@ -55,6 +54,7 @@ type mapping struct {
 // (RFC 4787 §5). A session, which is what address-and-port-dependent filtering
 // lets in, has its external endpoint too.
 type peerKey struct {
+	protocol middlebox.Protocol
 	inside   netip.AddrPort
 	external netip.AddrPort
 	peer     netip.Addr
@@ -72,10 +72,7 @@ func New(c Config) (*Box, error) {
 	}
 	b := &Box{
 		behaviour: c.Behaviour, wan: slices.Clone(c.WAN), lan: c.LAN, denied: c.Denied,
-		filtering: c.Behaviour.Filtering, ports: c.Behaviour.Ports,
-	}
-	if b.filtering == "" {
-		b.filtering = middlebox.FilterEndpointIndependent
+		ports: c.Behaviour.Ports,
 	}
 	if b.ports == "" {
 		b.ports = middlebox.RandomPorts

@@ -70,10 +70,12 @@ const (
 // (nf_conntrack_tcp_loose is 0 with a TCPIdle, else 1).
 type connection struct {
 	inside, external, peer netip.AddrPort
-	began                  Side // who sent the first segment
+	began                  Side           // who sent the first segment
+	called                 netip.AddrPort // of a connection between hosts inside, the one at the peer's external endpoint
 
 	phase   phase
 	replied bool    // whoever was called has sent something
+	assured bool    // the handshake was completed, seen from both sides
 	numbers [2]bool // of each side, whether a segment of its own has counted
 	fins    bool    // it ended by a FIN
 	closing bool    // an end has said that it ends, or reset it
@@ -136,6 +138,9 @@ func (c *connection) judge(s segment, from Side) judgement {
 	}
 	if next == answered && s == ack && !calling && c.crossing {
 		next = established
+	}
+	if c.replied && next == established && (c.phase == answered || c.phase == established) {
+		c.assured = true
 	}
 	c.last, c.lastFrom = s, from
 	if next == ending && c.phase != ending {

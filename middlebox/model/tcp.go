@@ -30,6 +30,7 @@ func (c connections) add(n *connection) {
 func (c connections) forget(n *connection) {
 	delete(c.inside, flowKey{n.inside, n.peer})
 	delete(c.external, flowKey{n.external, n.peer})
+	delete(c.inside, flowKey{n.called, n.external})
 }
 
 // known returns the connection of a segment, nil if there is none, after it has
@@ -97,6 +98,7 @@ func (b *Box) segmentOut(p Packet, choose Chooser) (Fate, error) {
 		c = b.begin(p.From, external, p.To, s, Inside)
 	}
 	b.keep(c, s, true)
+	b.called(c)
 	p.From = c.external
 	return Fate{Packet: p, To: Outside}, nil
 }
@@ -104,18 +106,33 @@ func (b *Box) segmentOut(p Packet, choose Chooser) (Fate, error) {
 // keep has a segment keep the mapping of its connection: as long as an
 // established connection lives, if it is sent outward in one; once the
 // connection is closing, as long as that may take; and a connection in the making
-// prolongs nothing.
+// prolongs nothing. One that began outside keeps the mapping that it came in by,
+// in both directions.
 func (b *Box) keep(c *connection, s segment, outward bool) {
 	c.closing = c.closing || s == fin || s == rst
-	m := b.mappings[b.key(middlebox.TCP, c.inside, c.peer)]
+	m, established := b.mappings[b.key(middlebox.TCP, c.inside, c.peer)], c.replied && outward
+	if c.began == Outside {
+		m, established = b.mapped(middlebox.TCP, c.external), c.assured
+	}
 	switch {
 	case m == nil:
 	case c.closing:
 		m.ends = b.now + b.transitoryLife()
-	case c.replied && outward:
+	case established:
 		m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
-	case outward && m.ends <= b.now:
+	case c.began == Inside && outward && m.ends <= b.now:
 		m.ends = b.now + b.transitoryLife()
+	}
+}
+
+// called remembers whom the inside has sent to in a connection: not for long
+// while nothing has come back.
+func (b *Box) called(c *connection) {
+	key := b.peer(middlebox.TCP, c.inside, c.external, c.peer)
+	if c.replied {
+		b.contact(middlebox.TCP, c.inside, c.external, c.peer)
+	} else if b.contacted[key] <= b.now {
+		b.contacted[key] = b.now + b.transitoryLife()
 	}
 }
 
@@ -131,15 +148,15 @@ func (b *Box) stray(p Packet) Fate {
 	return Fate{Packet: p, To: Outside}
 }
 
-// segmentIn handles a TCP segment from outside. A box filters TCP
-// address-and-port-dependent, or not at all.
+// segmentIn handles a TCP segment from outside. Beyond what belongs to a
+// connection that the box knows, the filtering decides about a SYN alone.
 func (b *Box) segmentIn(p Packet) Fate {
 	s := segmentOf(p.Flags)
 	c, fits := b.known(b.tcp.external, flowKey{p.To, p.From}, s, Outside)
-	if b.behaviour.Translates() {
-		if c == nil || !fits {
-			return b.toBox(p)
-		}
+	if !b.behaviour.Translates() {
+		return b.segmentThrough(p, s, c, fits)
+	}
+	if c != nil && fits {
 		p.To = c.inside
 		if rule := b.stopped(p); rule != "" {
 			return drop(rule)
@@ -147,28 +164,63 @@ func (b *Box) segmentIn(p Packet) Fate {
 		b.keep(c, s, false)
 		return Fate{Packet: p, To: Inside}
 	}
+	m := b.mapped(middlebox.TCP, p.To)
+	if m == nil || !fits || s != syn || b.behaviour.FilteringOf(middlebox.TCP) == middlebox.FilterAddressAndPortDependent {
+		return b.toBox(p)
+	}
+	p.To = m.key.inside
 	if rule := b.stopped(p); rule != "" {
 		return drop(rule)
 	}
-	if !fits || c == nil && !b.opens(s) {
-		if b.behaviour.TCPIdle > 0 {
-			return drop(middlebox.TCPIdleRule)
-		}
-		c = nil
-	}
-	if c == nil && b.filtering != middlebox.FilterEndpointIndependent {
+	if !b.letsIn(middlebox.TCP, m.key.inside, m.external, p.From) {
 		return drop(middlebox.UnsolicitedRule)
 	}
-	if c == nil && fits && b.opens(s) {
+	if other := b.tcp.inside[flowKey{m.key.inside, p.From}]; other != nil && other.ends > b.now {
+		return drop(middlebox.UnsolicitedRule) // inside, the two would be one
+	}
+	b.begin(m.key.inside, m.external, p.From, s, Outside)
+	return Fate{Packet: p, To: Inside}
+}
+
+// segmentThrough handles it on a box that doesn't translate.
+func (b *Box) segmentThrough(p Packet, s segment, c *connection, fits bool) Fate {
+	if rule := b.stopped(p); rule != "" {
+		return drop(rule)
+	}
+	if (!fits || c == nil && !b.opens(s)) && b.behaviour.TCPIdle > 0 {
+		return drop(middlebox.TCPIdleRule)
+	}
+	if c != nil && fits {
+		return Fate{Packet: p, To: Inside}
+	}
+	begins := fits && b.opens(s)
+	switch b.behaviour.FilteringOf(middlebox.TCP) {
+	case middlebox.FilterAddressAndPortDependent:
+		return drop(middlebox.UnsolicitedRule)
+	case middlebox.FilterAddressDependent:
+		if !begins || s != syn || !b.letsIn(middlebox.TCP, p.To, p.To, p.From) {
+			return drop(middlebox.UnsolicitedRule)
+		}
+	}
+	if begins {
 		b.begin(p.To, p.To, p.From, s, Outside)
 	}
 	return Fate{Packet: p, To: Inside}
 }
 
 // hairpinSegment handles a segment between hosts inside that use external
-// endpoints. TCP is filtered address-and-port-dependent: a simultaneous open
-// gets through (RFC 5382 §4, REQ-2).
+// endpoints: out by the sender's mapping, in by the receiver's, and filtered on
+// its way in, where it must be answered too. A simultaneous open gets through
+// (RFC 5382 §4, REQ-2). The receiver's mapping is nil if there is none.
 func (b *Box) hairpinSegment(p Packet, to *mapping, choose Chooser) (Fate, error) {
+	s, key, from := segmentOf(p.Flags), flowKey{p.From, p.To}, Inside
+	if c := b.tcp.inside[key]; c != nil && c.inside != p.From {
+		from = Outside // the one who was called
+	}
+	c, fits := b.known(b.tcp.inside, key, s, from)
+	if !fits || c == nil && (s != syn || to == nil) {
+		return drop(middlebox.HairpinRule), nil
+	}
 	m, err := b.mapping(middlebox.TCP, p.From, p.To, choose)
 	if errors.Is(err, ErrNoPort) {
 		return drop(middlebox.NoPortRule), nil
@@ -176,17 +228,24 @@ func (b *Box) hairpinSegment(p Packet, to *mapping, choose Chooser) (Fate, error
 	if err != nil {
 		return Fate{}, err
 	}
-	s := segmentOf(p.Flags)
-	out, fits := b.known(b.tcp.external, flowKey{m.external, p.To}, s, Inside)
-	if fits && out == nil && b.opens(s) {
-		out = b.begin(p.From, m.external, p.To, s, Inside)
+	m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
+	b.contact(middlebox.TCP, p.From, m.external, p.To)
+	receiver, at := netip.AddrPort{}, p.To
+	switch {
+	case c == nil:
+		receiver = to.key.inside
+	case from == Inside:
+		receiver = c.called
+	default:
+		receiver = c.inside
 	}
-	if !fits || out == nil {
-		return b.stray(p), nil
-	}
-	m.ends = max(m.ends, out.ends)
-	if back := b.tcp.external[flowKey{p.To, m.external}]; back == nil || back.ends <= b.now {
+	if !b.letsIn(middlebox.TCP, receiver, at, m.external) {
 		return drop(middlebox.UnsolicitedRule), nil
 	}
-	return Fate{Packet: Packet{Protocol: p.Protocol, From: m.external, To: to.key.inside, Flags: p.Flags}, To: Inside}, nil
+	if c == nil {
+		c = b.begin(p.From, m.external, p.To, s, Inside)
+		c.called = receiver
+		b.tcp.inside[flowKey{receiver, m.external}] = c
+	}
+	return Fate{Packet: Packet{Protocol: p.Protocol, From: m.external, To: receiver, Flags: p.Flags}, To: Inside}, nil
 }

@@ -31,10 +31,10 @@ func (b *Box) outward(p Packet, choose Chooser) (Fate, error) {
 			return Fate{}, err
 		}
 		m.ends = b.now + b.udpTimeout()
-		b.contact(p.From, m.external, p.To)
+		b.contact(middlebox.UDP, p.From, m.external, p.To)
 		p.From = m.external
 	} else {
-		b.contact(p.From, p.From, p.To)
+		b.contact(middlebox.UDP, p.From, p.From, p.To)
 	}
 	return Fate{Packet: p, To: Outside}, nil
 }
@@ -48,14 +48,14 @@ func (b *Box) inward(p Packet) Fate {
 		if rule := b.stopped(p); rule != "" {
 			return drop(rule)
 		}
-		if !b.letsIn(p.To, p.To, p.From) {
+		if !b.letsIn(middlebox.UDP, p.To, p.To, p.From) {
 			return drop(middlebox.UnsolicitedRule)
 		}
 		b.answered(p.To, p.To, p.From)
 		return Fate{Packet: p, To: Inside}
 	}
 	m := b.mapped(middlebox.UDP, p.To)
-	if m == nil || b.filtering == middlebox.FilterAddressAndPortDependent && !b.letsIn(m.key.inside, m.external, p.From) {
+	if m == nil || b.behaviour.FilteringOf(middlebox.UDP) == middlebox.FilterAddressAndPortDependent && !b.letsIn(middlebox.UDP, m.key.inside, m.external, p.From) {
 		return b.toBox(p)
 	}
 	internal := p
@@ -63,7 +63,7 @@ func (b *Box) inward(p Packet) Fate {
 	if rule := b.stopped(internal); rule != "" {
 		return drop(rule)
 	}
-	if !b.letsIn(m.key.inside, m.external, p.From) {
+	if !b.letsIn(middlebox.UDP, m.key.inside, m.external, p.From) {
 		return drop(middlebox.UnsolicitedRule)
 	}
 	if b.behaviour.Refresh != middlebox.RefreshOutbound {
@@ -92,11 +92,11 @@ func (b *Box) toBox(p Packet) Fate {
 // filtered on its way in.
 func (b *Box) hairpin(p Packet, choose Chooser) (Fate, error) {
 	to := b.mapped(p.Protocol, p.To)
+	if p.Protocol == middlebox.TCP && b.behaviour.Hairpin {
+		return b.hairpinSegment(p, to, choose)
+	}
 	if !b.behaviour.Hairpin || to == nil {
 		return drop(middlebox.HairpinRule), nil
-	}
-	if p.Protocol == middlebox.TCP {
-		return b.hairpinSegment(p, to, choose)
 	}
 	m, err := b.mapping(p.Protocol, p.From, p.To, choose)
 	if errors.Is(err, ErrNoPort) {
@@ -106,9 +106,9 @@ func (b *Box) hairpin(p Packet, choose Chooser) (Fate, error) {
 		return Fate{}, err
 	}
 	m.ends = b.now + b.udpTimeout()
-	b.contact(p.From, m.external, p.To)
+	b.contact(middlebox.UDP, p.From, m.external, p.To)
 	p.From = m.external
-	if !b.letsIn(to.key.inside, to.external, p.From) {
+	if !b.letsIn(middlebox.UDP, to.key.inside, to.external, p.From) {
 		return drop(middlebox.UnsolicitedRule), nil
 	}
 	p.To = to.key.inside
@@ -122,27 +122,31 @@ func (b *Box) udpTimeout() time.Duration {
 	return b.behaviour.UDPTimeout
 }
 
-func (b *Box) peer(inside, external, peer netip.AddrPort) peerKey {
-	switch b.filtering {
+func (b *Box) peer(p middlebox.Protocol, inside, external, peer netip.AddrPort) peerKey {
+	switch b.behaviour.FilteringOf(p) {
 	case middlebox.FilterAddressDependent:
-		return peerKey{inside: inside, peer: peer.Addr()}
+		return peerKey{protocol: p, inside: inside, peer: peer.Addr()}
 	case middlebox.FilterAddressAndPortDependent:
-		return peerKey{inside: inside, external: external, peer: peer.Addr(), port: peer.Port()}
+		return peerKey{protocol: p, inside: inside, external: external, peer: peer.Addr(), port: peer.Port()}
 	}
 	return peerKey{}
 }
 
 // contact remembers that an internal endpoint has sent to a peer.
-func (b *Box) contact(inside, external, peer netip.AddrPort) {
-	b.contacted[b.peer(inside, external, peer)] = b.now + b.udpTimeout()
+func (b *Box) contact(p middlebox.Protocol, inside, external, peer netip.AddrPort) {
+	life := b.udpTimeout()
+	if p == middlebox.TCP {
+		life = orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
+	}
+	b.contacted[b.peer(p, inside, external, peer)] = b.now + life
 }
 
 // answered remembers that a peer was let in.
 func (b *Box) answered(inside, external, peer netip.AddrPort) {
-	b.contact(inside, external, peer)
+	b.contact(middlebox.UDP, inside, external, peer)
 }
 
 // letsIn says whether a packet from a peer passes the filter.
-func (b *Box) letsIn(inside, external, peer netip.AddrPort) bool {
-	return b.filtering == middlebox.FilterEndpointIndependent || b.contacted[b.peer(inside, external, peer)] > b.now
+func (b *Box) letsIn(p middlebox.Protocol, inside, external, peer netip.AddrPort) bool {
+	return b.behaviour.FilteringOf(p) == middlebox.FilterEndpointIndependent || b.contacted[b.peer(p, inside, external, peer)] > b.now
 }
