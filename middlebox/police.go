@@ -16,6 +16,9 @@ const (
 	receivedSet = "udp-received"
 )
 
+// allowedChain is the name of the chain of what can be reached from inside.
+const allowedChain = "allowed"
+
 // rateMemory is how long an address is remembered after its last packet.
 const rateMemory = 10 * time.Second
 
@@ -85,17 +88,18 @@ func (g *generator) allowed() (rules []rule) {
 		return nil
 	}
 	for _, s := range g.b.Allow {
-		terms := []term{iif(g.LAN), direction(original), l4proto(s.Protocol)}
+		terms := []term{l4proto(s.Protocol)}
 		if s.Port != 0 {
 			terms = append(terms, portIs(destPort, s.Port))
 		}
-		rules = append(rules, rule{comment: fmt.Sprintf("allow %v.", s), terms: append(terms, accept())})
+		rules = append(rules, rule{comment: fmt.Sprintf("allow %v.", s), terms: append(terms, back())})
 	}
 	for _, p := range transports {
 		rules = append(rules, rule{
 			comment: fmt.Sprintf("No other %s.", p),
-			terms:   append([]term{iif(g.LAN), direction(original), l4proto(p)}, g.stop(NotAllowedRule, drop())...),
+			terms:   append([]term{l4proto(p)}, g.stop(NotAllowedRule, drop())...),
 		})
 	}
-	return rules
+	g.part(allowedChain, "What can be reached from inside.", rules)
+	return []rule{{comment: "Only what is allowed.", terms: []term{iif(g.LAN), direction(original), jump(allowedChain)}}}
 }
