@@ -27,9 +27,9 @@ var filterings = []middlebox.Filtering{
 	middlebox.FilterEndpointIndependent, middlebox.FilterAddressDependent, middlebox.FilterAddressAndPortDependent,
 }
 
-// Grid is every mapping with every filtering, each with ports preserved and
-// ports at random, and once per mapping every other property. Each cell is of
-// UDP and TCP. What Validate refuses is among the cells, with the reasons.
+// Grid is every mapping with every filtering, of UDP and then of TCP, each with
+// ports preserved and ports at random, and once per mapping every other
+// property. Each cell is of UDP and TCP. What Validate refuses is among the cells, with the reasons.
 func Grid() (cells []Cell) {
 	for _, m := range mappings {
 		for _, f := range filterings {
@@ -39,6 +39,7 @@ func Grid() (cells []Cell) {
 			}
 			for _, p := range ways {
 				cells = append(cells, cell(middlebox.Behaviour{Mapping: m, Filtering: f, Ports: p}, 0))
+				cells = append(cells, cell(middlebox.Behaviour{Mapping: m, Filtering: middlebox.FilterAddressAndPortDependent, TCPFiltering: f, Ports: p}, 0))
 			}
 		}
 	}
@@ -116,6 +117,7 @@ func words(b middlebox.Behaviour, addresses int) string {
 	}
 	add("mapping", true, wordOr(string(b.Mapping), "none"))
 	add("filtering", b.Filtering != "", b.Filtering)
+	add("tcp_filtering", b.TCPFiltering != "", b.TCPFiltering)
 	add("ports", b.Ports != "", b.Ports)
 	add("port_block", b.PortBlock != 0, b.PortBlock)
 	add("pool", b.Pool != "", b.Pool)

@@ -22,11 +22,9 @@ func Declared(chain ...middlebox.Behaviour) Properties {
 	}
 	for _, b := range chain {
 		d.Mapping = more(d.Mapping, mappingOr(b.Mapping))
-		d.Filtering = more(d.Filtering, string(filteringOf(b)))
-		if filters(b) {
-			d.TCPFiltering = string(middlebox.FilterAddressAndPortDependent)
-			d.lifetime(b)
-		}
+		d.Filtering = more(d.Filtering, string(b.FilteringOf(middlebox.UDP)))
+		d.TCPFiltering = more(d.TCPFiltering, string(b.FilteringOf(middlebox.TCP)))
+		d.lifetime(b)
 		d.limits(b)
 		for _, r := range b.Deny {
 			d.Deny = append(d.Deny, r.String())
@@ -77,7 +75,7 @@ func (d *Properties) stopped(chain []middlebox.Behaviour) {
 func (d *Properties) inbound(chain []middlebox.Behaviour) {
 	for _, protocol := range []middlebox.Protocol{middlebox.TCP, middlebox.UDP} {
 		if !passes(chain, middlebox.Service{Protocol: protocol}) && slices.ContainsFunc(chain, func(b middlebox.Behaviour) bool {
-			return filters(b) || slices.Contains(b.Block, protocol)
+			return filters(b, protocol) || slices.Contains(b.Block, protocol)
 		}) {
 			d.BlockInbound = append(d.BlockInbound, string(protocol))
 		}
@@ -112,16 +110,9 @@ func mappingOr(m middlebox.Mapping) string {
 	return string(m)
 }
 
-func filteringOf(b middlebox.Behaviour) middlebox.Filtering {
-	if b.Filtering == "" {
-		return middlebox.FilterEndpointIndependent
-	}
-	return b.Filtering
-}
-
-// filters says whether a box stops anything for being uninvited.
-func filters(b middlebox.Behaviour) bool {
-	return b.Translates() || filteringOf(b) != middlebox.FilterEndpointIndependent
+// filters says whether a box stops anything of a protocol for being uninvited.
+func filters(b middlebox.Behaviour, p middlebox.Protocol) bool {
+	return b.Translates() || b.FilteringOf(p) != middlebox.FilterEndpointIndependent
 }
 
 // limits takes the lowest.
@@ -134,8 +125,18 @@ func (d *Properties) limits(b middlebox.Behaviour) {
 	}
 }
 
-// lifetime takes the shortest of the timers.
+// lifetime takes the shortest of the timers. They mean something where
+// something is stopped.
 func (d *Properties) lifetime(b middlebox.Behaviour) {
+	if filters(b, middlebox.UDP) {
+		d.lifetimeUDP(b)
+	}
+	if filters(b, middlebox.TCP) {
+		d.lifetimeTCP(b)
+	}
+}
+
+func (d *Properties) lifetimeUDP(b middlebox.Behaviour) {
 	timeout := b.UDPTimeout
 	if timeout == 0 {
 		timeout = middlebox.DefaultUDPTimeout
@@ -143,6 +144,12 @@ func (d *Properties) lifetime(b middlebox.Behaviour) {
 	if seconds := int(timeout / time.Second); d.UDPTimeout == 0 || seconds < d.UDPTimeout {
 		d.UDPTimeout = seconds
 	}
+	if b.Refresh == middlebox.RefreshOutbound {
+		d.Refresh = string(b.Refresh)
+	}
+}
+
+func (d *Properties) lifetimeTCP(b middlebox.Behaviour) {
 	transitory := b.TCPTransitory
 	if transitory == 0 {
 		transitory = middlebox.DefaultTCPTransitory
@@ -160,9 +167,6 @@ func (d *Properties) lifetime(b middlebox.Behaviour) {
 	if seconds := int(established / time.Second); d.TCPEstablished == 0 || seconds < d.TCPEstablished {
 		d.TCPEstablished = seconds
 	}
-	if b.Refresh == middlebox.RefreshOutbound {
-		d.Refresh = string(b.Refresh)
-	}
 }
 
 // arrivals says what becomes of packets that come from outside first, at the
@@ -171,19 +175,22 @@ func (d *Properties) arrivals(chain []middlebox.Behaviour) {
 	d.PunchFirst = yes(d.Mapping == mappingNone || d.Mapping == string(middlebox.MapEndpointIndependent))
 	reached := true // by a packet to an external endpoint that is in use
 	for _, b := range slices.Backward(chain) {
-		strict := filteringOf(b) == middlebox.FilterAddressAndPortDependent
+		strict := b.FilteringOf(middlebox.UDP) == middlebox.FilterAddressAndPortDependent
 		if b.Unsolicited == middlebox.ConfirmUnsolicited && strict && reached {
 			d.PunchFirst = yes(false) // it takes the port, see middlebox.ConfirmUnsolicited
 		}
-		reached = reached && filteringOf(b) == middlebox.FilterEndpointIndependent
-		if filters(b) && d.Unsolicited == "" {
-			d.Unsolicited = string(b.Unsolicited)
-			if b.Unsolicited == "" {
-				d.Unsolicited = string(middlebox.DropUnsolicited)
-			}
+		reached = reached && b.FilteringOf(middlebox.UDP) == middlebox.FilterEndpointIndependent
+		unsolicited := string(b.Unsolicited)
+		if unsolicited == "" {
+			unsolicited = string(middlebox.DropUnsolicited)
+		}
+		if filters(b, middlebox.UDP) && d.Unsolicited == "" {
+			d.Unsolicited = unsolicited
+		}
+		if filters(b, middlebox.TCP) && d.TCPUnsolicited == "" {
+			d.TCPUnsolicited = unsolicited
 		}
 	}
-	d.TCPUnsolicited = d.Unsolicited
 }
 
 // translation fills in what only a box that translates has.

@@ -15,7 +15,7 @@ type Properties struct {
 	Inbound string `json:"inbound_source,omitempty"`
 
 	Unsolicited  string   `json:"unsolicited,omitempty"`   // what becomes of a packet nobody asked for; "" if it gets in
-	TCPFiltering string   `json:"tcp_filtering,omitempty"` // endpoint-independent if a stranger can connect
+	TCPFiltering string   `json:"tcp_filtering,omitempty"` // who can connect to an endpoint inside that has connected outward
 	Block        []string `json:"block,omitempty"`
 	Deny         []string `json:"deny,omitempty"`
 	Allow        []string `json:"allow,omitempty"`

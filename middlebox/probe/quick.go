@@ -33,10 +33,10 @@ func (p *prober) quick() (m Properties) {
 		}
 		m.Unsolicited = p.unsolicited()
 	}
+	tcpPasses := p.tcp(&m)
 	if p.rewritten {
 		m.Inbound = rewritten
 	}
-	tcpPasses := p.tcp(&m)
 	p.stopped(&m, tcpPasses)
 	m.BlockInbound = p.inbound(tcpPasses)
 	m.Deny = p.denied(tcpPasses)

@@ -35,8 +35,10 @@ func (p *prober) listen(at Host, port uint16) *listener {
 	return l
 }
 
-// tcp measures whether TCP passes outward, and whether a stranger can connect
-// to the endpoint inside that has connected outward and listens.
+// tcp measures whether TCP passes outward, and who can connect to the endpoint
+// inside that has connected outward and listens (RFC 5382 §4.3): the two that
+// it has not connected to try, first from an address that nobody inside has
+// ever sent to.
 func (p *prober) tcp(m *Properties) bool {
 	outside := p.listen(p.WAN[0], 0)
 	if p.err != nil {
@@ -62,11 +64,30 @@ func (p *prober) tcp(m *Properties) bool {
 		return false
 	}
 	defer inside.close()
-	m.TCPFiltering = string(middlebox.FilterAddressAndPortDependent)
-	if p.attempt(p.WAN[2], 0, target).connected {
+	switch {
+	case p.connectsIn(p.WAN[2], target, inside):
 		m.TCPFiltering = string(middlebox.FilterEndpointIndependent)
+	case p.connectsIn(p.WAN[0], target, inside):
+		m.TCPFiltering = string(middlebox.FilterAddressDependent)
+	default:
+		m.TCPFiltering = string(middlebox.FilterAddressAndPortDependent)
 	}
 	return p.err == nil
+}
+
+// connectsIn says whether a host outside can connect to an address and so gets
+// to a listener inside.
+func (p *prober) connectsIn(from Host, to netip.AddrPort, at *listener) bool {
+	source := netip.AddrPortFrom(from.Addr, p.watch.ports(1))
+	if !p.attempt(from, source.Port(), to).connected || p.err != nil {
+		return false
+	}
+	if seen, ok := <-at.seen; !ok {
+		p.fail(fmt.Errorf("the listener at %v ended", at.local))
+	} else if seen != source {
+		p.rewritten = true
+	}
+	return true
 }
 
 // stopped fills in what passes of the protocols that don't pass on any port:
