@@ -90,6 +90,12 @@ func TestValidate(t *testing.T) {
 		}},
 		{Behaviour{Mapping: MapAddressDependent}, nil},
 		{Behaviour{Mapping: MapAddressDependent, Filtering: FilterAddressAndPortDependent, Unsolicited: ConfirmUnsolicited}, []string{"unsolicited: confirm with mapping: address-dependent"}},
+		{with(eim, func(b *Behaviour) { b.TCPFiltering = FilterAddressDependent }), nil},
+		{Behaviour{TCPFiltering: FilterAddressDependent, Unsolicited: RejectUnsolicited}, nil},
+		{Behaviour{TCPFiltering: "some"}, []string{`tcp_filtering: "some"; expected one of endpoint-independent,`}},
+		{with(eim, func(b *Behaviour) { b.Unsolicited, b.TCPFiltering = ConfirmUnsolicited, FilterEndpointIndependent }), []string{
+			"unsolicited: confirm with tcp_filtering: endpoint-independent",
+		}},
 		{Behaviour{TCPIdle: -1, UDPRate: -1, PortBlock: 9}, []string{"tcp_idle: -1ns", "udp_rate: -1"}},
 		{Behaviour{Allow: []Service{{Protocol: TCP, Port: 80}, {Protocol: TCP, Port: 80}, {Protocol: UDP}, {}}, Block: []Protocol{UDP}}, []string{
 			"allow: tcp:80 twice", "allow: udp with block: udp", `allow: ""`,
@@ -103,6 +109,24 @@ func TestValidate(t *testing.T) {
 		}
 		if !ok {
 			t.Errorf("%+v:\n%v\nwant errors that begin with %q", c.b, errors.Join(errs...), c.want)
+		}
+	}
+}
+
+// TCP is filtered strictly unless a behaviour says otherwise or filters nothing.
+func TestFilteringOf(t *testing.T) {
+	for _, c := range []struct {
+		b        Behaviour
+		udp, tcp Filtering
+	}{
+		{Behaviour{}, FilterEndpointIndependent, FilterEndpointIndependent},
+		{Behaviour{TCPFiltering: FilterAddressDependent}, FilterEndpointIndependent, FilterAddressDependent},
+		{Behaviour{Filtering: FilterAddressDependent}, FilterAddressDependent, FilterAddressAndPortDependent},
+		{Behaviour{Mapping: MapEndpointIndependent}, FilterEndpointIndependent, FilterAddressAndPortDependent},
+		{Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressDependent, TCPFiltering: FilterEndpointIndependent}, FilterAddressDependent, FilterEndpointIndependent},
+	} {
+		if udp, tcp := c.b.FilteringOf(UDP), c.b.FilteringOf(TCP); udp != c.udp || tcp != c.tcp {
+			t.Errorf("%+v: UDP %s, TCP %s; want %s, %s", c.b, udp, tcp, c.udp, c.tcp)
 		}
 	}
 }

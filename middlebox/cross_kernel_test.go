@@ -15,9 +15,11 @@ func combinations() (all []Behaviour) {
 					for _, r := range []Refresh{"", RefreshOutbound, RefreshBoth} {
 						for _, pool := range []Pool{"", PairedPool, ArbitraryPool} {
 							for _, hairpin := range []bool{false, true} {
-								all = append(all, Behaviour{
+								b := Behaviour{
 									Mapping: m, Filtering: f, Ports: ports, Unsolicited: u, Refresh: r, Pool: pool, Hairpin: hairpin,
-								})
+								}
+								all = append(all, b, with(b, func(b *Behaviour) { b.TCPFiltering = FilterEndpointIndependent }),
+									with(b, func(b *Behaviour) { b.TCPFiltering = FilterAddressDependent }))
 							}
 						}
 					}
@@ -30,7 +32,7 @@ func combinations() (all []Behaviour) {
 
 // Every combination of words, with one external address and with two, is one
 // that the kernel takes or one that is refused with what was expected instead.
-// The kernel is given one in twelve; the seed is fixed.
+// The kernel is given one in thirty-six; the seed is fixed.
 func TestEveryCombination(t *testing.T) {
 	t.Parallel()
 	loader, err := NewLoader(space(t))
@@ -55,7 +57,7 @@ func TestEveryCombination(t *testing.T) {
 			}
 			if err == nil {
 				valid++
-				if chance.IntN(12) == 0 {
+				if chance.IntN(36) == 0 {
 					loaded++
 					if err := loader.Load(rs); err != nil {
 						t.Errorf("%+v with %d addresses: %v", b, len(box.WANAddrs), err)

@@ -71,14 +71,13 @@ func (g *generator) forward() {
 		rule{comment: "Whatever starts inside.", terms: []term{iif(g.LAN), accept()}})
 	// "Whatever starts inside" covers what stays inside too.
 	if g.filters() {
-		var match []term
 		for _, p := range transports {
 			rules = append(rules, g.uninvited(p)...)
 		}
 		if !g.b.Translates() && g.filtering(UDP) == FilterEndpointIndependent {
-			match = []term{iif(g.WAN), l4proto(TCP)}
+			rules = append(rules, rule{comment: "Of all else, nothing is filtered.", terms: []term{iif(g.WAN), l4protoNot(TCP), accept()}})
 		}
-		rules = append(rules, g.unsolicited("Nothing inside asked for it.", match...)...)
+		rules = append(rules, g.unsolicited("Nothing inside asked for it.")...)
 	}
 	g.chain("forward", "Between inside and outside.", nftables.ChainTypeFilter, nftables.ChainHookForward, "forward", priorityFilter, rules)
 }

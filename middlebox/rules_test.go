@@ -48,6 +48,10 @@ func TestRulesGolden(t *testing.T) {
 		b.Mapping, b.Filtering, b.Hairpin = MapEndpointIndependent, FilterAddressDependent, true
 	}))
 	boxes["port-mapping"] = exampleBox(Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent, PortMapping: true})
+	boxes["tcp-address-dependent"] = exampleBox(Behaviour{
+		Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent, TCPFiltering: FilterAddressDependent,
+	})
+	boxes["tcp-firewall"] = exampleBox(Behaviour{TCPFiltering: FilterAddressDependent, Unsolicited: RejectUnsolicited})
 	boxes["police"] = exampleBox(Behaviour{Filtering: FilterAddressDependent, TCPIdle: time.Minute, UDPRate: 100})
 	for name, box := range boxes {
 		t.Run(name, func(t *testing.T) {

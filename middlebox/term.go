@@ -68,6 +68,10 @@ func l4proto(p Protocol) term {
 	return term{"meta l4proto " + string(p), []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1}, equal([]byte{numbers[p]})}}
 }
 
+func l4protoNot(p Protocol) term {
+	return term{"meta l4proto != " + string(p), []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1}, notEqual([]byte{numbers[p]})}}
+}
+
 // ctMask matches a set of bits of one of connection tracking's words.
 func ctMask(text string, key expr.CtKey, bits uint32) term {
 	return term{text, []expr.Any{

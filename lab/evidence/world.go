@@ -45,6 +45,9 @@ type Change struct {
 	Mapping Mapping `json:"mapping,omitempty"`
 	// Filtering is the box's filtering in the words of RFC 4787 section 5.
 	Filtering Filtering `json:"filtering,omitempty"`
+	// TCPFiltering is the same for TCP, RFC 5382 section 4.3. A box may let in
+	// datagrams and no connections.
+	TCPFiltering Filtering `json:"tcp_filtering,omitempty"`
 	// Label names the behaviour for people, such as a preset's name.
 	Label string `json:"label,omitempty"`
 }

@@ -100,9 +100,10 @@ func Up(ctx context.Context, t scenario.Topology, options ...Option) (_ *Interne
 func change(at time.Time, b *box, label string) evidence.Change {
 	return evidence.Change{
 		Time: at, Box: b.Name, Label: label,
-		Translates: b.behaviour.Translates(),
-		Mapping:    evidence.Mapping(b.behaviour.Mapping),
-		Filtering:  evidence.Filtering(b.behaviour.Filtering),
+		Translates:   b.behaviour.Translates(),
+		Mapping:      evidence.Mapping(b.behaviour.Mapping),
+		Filtering:    evidence.Filtering(b.behaviour.Filtering),
+		TCPFiltering: evidence.Filtering(b.behaviour.FilteringOf(middlebox.TCP)),
 	}
 }
 

@@ -71,7 +71,7 @@ func under(path []string, more ...string) []string { return append(slices.Clone(
 func (c *checker) topology() {
 	for _, e := range c.s.Topology.Middleboxes {
 		c.behaviour([]string{"topology", "middleboxes", e.Name}, e.Value.Preset, e.Value.Overrides)
-		if e.Value.Preset == "" && e.Value.Mapping == nil && e.Value.Filtering == nil && e.Value.Proxy == nil && len(e.Value.Block)+len(e.Value.Deny)+len(e.Value.Allow) == 0 {
+		if e.Value.Preset == "" && e.Value.Mapping == nil && e.Value.Filtering == nil && e.Value.TCPFiltering == nil && e.Value.Proxy == nil && len(e.Value.Block)+len(e.Value.Deny)+len(e.Value.Allow) == 0 {
 			c.at([]string{"topology", "middleboxes", e.Name}, "a middlebox without behaviour; expected a preset (%s) or a mapping and a filtering", list(middlebox.Presets()))
 		}
 	}

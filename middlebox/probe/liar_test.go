@@ -34,6 +34,15 @@ func TestLiars(t *testing.T) {
 		// A STUN test sees no difference between these two.
 		{"confirms", preset(t, "port-restricted"), confirming, []string{"punch_first", "unsolicited"}},
 		{"does not confirm", confirming, preset(t, "port-restricted"), []string{"punch_first", "unsolicited"}},
+		{"lets TCP in", preset(t, "port-restricted"), changed(t, "port-restricted", func(b *middlebox.Behaviour) {
+			b.TCPFiltering = middlebox.FilterEndpointIndependent
+		}), []string{"tcp_filtering"}},
+		{"lets TCP half in", preset(t, "port-restricted"), changed(t, "port-restricted", func(b *middlebox.Behaviour) {
+			b.TCPFiltering = middlebox.FilterAddressDependent
+		}), []string{"tcp_filtering"}},
+		{"keeps TCP out", preset(t, "cgnat"), changed(t, "cgnat", func(b *middlebox.Behaviour) {
+			b.TCPFiltering = middlebox.FilterAddressDependent
+		}), []string{"tcp_filtering"}},
 		{"rejects", preset(t, "port-restricted"), rejecting, []string{"unsolicited"}},
 		{"rejects, does not confirm", confirming, rejecting, []string{"punch_first", "unsolicited"}},
 		{"no firewall", preset(t, "stateful-firewall"), preset(t, "open"), []string{"filtering", "unsolicited", "tcp_filtering"}},
