@@ -33,6 +33,7 @@ type Box struct {
 	paired    map[netip.Addr]netip.Addr                          // internal address to external
 	last      map[middlebox.Protocol]map[netip.Addr]uint16       // port given last at each external address
 	tcp       connections
+	sessions  map[flowKey]session // of UDP, by external endpoint and peer
 }
 
 // mappingKey is what a mapping belongs to. What the mapping doesn't depend on
@@ -92,6 +93,7 @@ func (b *Box) Reset() {
 	b.paired = map[netip.Addr]netip.Addr{}
 	b.last = map[middlebox.Protocol]map[netip.Addr]uint16{middlebox.UDP: {}, middlebox.TCP: {}}
 	b.tcp = newConnections()
+	b.sessions = map[flowKey]session{}
 }
 
 // Handle takes a packet that comes from a side at a time, which must not be

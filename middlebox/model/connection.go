@@ -96,6 +96,7 @@ type judgement int
 
 const (
 	belongs judgement = iota
+	passes            // it belongs, and prolongs nothing
 	invalid           // it doesn't fit
 	again             // the connection is over, and the segment is to be seen as the first
 	over              // it belongs, and the connection is forgotten
@@ -116,13 +117,13 @@ func (c *connection) judge(s segment, from Side) judgement {
 		next, ok = c.passOver(s, from, calling)
 		if !ok {
 			c.replied = c.replied || !calling
-			return belongs
+			return passes
 		}
 	}
 	if next == waiting && c.phase == lastAck && s == ack && c.lastFrom != from && c.last == syn && c.challenge {
 		c.challenge = false
 		c.replied = c.replied || !calling
-		return belongs
+		return passes
 	}
 	if s != syn && s != rst && !c.numbers[1-from] {
 		return invalid // it acknowledges what was never sent

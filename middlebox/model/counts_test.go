@@ -12,6 +12,7 @@ type counts struct {
 	behaviours, sequences, differences int
 	udp, tcp                           int // packets
 	arrived                            int // of both
+	errors, conveyed                   int // ICMP errors, and those that got through
 }
 
 func (c *counts) packet(p Packet, got seen) {
@@ -26,8 +27,8 @@ func (c *counts) packet(p Packet, got seen) {
 }
 
 func (c counts) String() string {
-	return fmt.Sprintf("%d sequences, %d packets (%d UDP, %d TCP; %d got through), %d differences",
-		c.sequences, c.udp+c.tcp, c.udp, c.tcp, c.arrived, c.differences)
+	return fmt.Sprintf("%d sequences, %d packets (%d UDP, %d TCP; %d got through), %d ICMP errors (%d got through), %d differences",
+		c.sequences, c.udp+c.tcp, c.udp, c.tcp, c.arrived, c.errors, c.conveyed, c.differences)
 }
 
 // sum is of all tests of the package.
@@ -47,4 +48,6 @@ func (s *sum) add(c counts) {
 	s.udp += c.udp
 	s.tcp += c.tcp
 	s.arrived += c.arrived
+	s.errors += c.errors
+	s.conveyed += c.conveyed
 }

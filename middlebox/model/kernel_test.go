@@ -26,10 +26,12 @@ type step struct {
 type kind int
 
 const (
-	out    kind = iota
-	in          // from anybody outside to an external endpoint
-	answer      // from whom the endpoint has sent to
-	loop        // from inside to an external endpoint
+	out      kind = iota
+	in            // from anybody outside to an external endpoint
+	answer        // from whom the endpoint has sent to
+	loop          // from inside to an external endpoint
+	errorIn       // an ICMP error from outside about what was sent
+	errorOut      // an ICMP error from inside about what has come
 )
 
 // segments are those that are sent, the first most often.
@@ -45,6 +47,10 @@ func (s step) String() string {
 		return fmt.Sprintf("%s in %d to %d", what, s.far, s.target)
 	case answer:
 		return fmt.Sprintf("%s answer %d", what, s.target)
+	case errorIn:
+		return fmt.Sprintf("error in from %d about %d", s.far, s.target)
+	case errorOut:
+		return fmt.Sprintf("error out from %d about %d", s.near, s.far)
 	case loop:
 		return fmt.Sprintf("%s loop %d to %d", what, s.near, s.target)
 	}
@@ -145,6 +151,9 @@ func begin(r *rig, kernel, declared middlebox.Behaviour) (*comparison, error) {
 
 // step sends one packet through both.
 func (c *comparison) step(i int, s step, now time.Duration) (difference error, failed error) {
+	if s.kind == errorIn || s.kind == errorOut {
+		return c.complains(i, s)
+	}
 	p, from, side := packetOf(c.rig, c.declared, s, c.known)
 	if m := c.box.mapped(p.Protocol, p.To); s.kind == loop && m != nil && m.key.inside.Addr() == p.From.Addr() {
 		return nil, nil // a host has no need to reach itself, and the kernel loses it: see Fidelity
@@ -299,6 +308,9 @@ func TestKernelGrid(t *testing.T) {
 		t.Run(name(b), func(t *testing.T) { agree(t, r, b, steps(r, b)) })
 	}
 }
+
+// A box that confirms unsolicited packets is not among them: its ports are the
+// choice of connection tracking, which is more than the model knows (Fidelity).
 
 // Connections, from their first SYN to what follows their end, by boxes of all
 // mappings and none, that take them up in the middle or don't.

@@ -53,6 +53,7 @@ type rig struct {
 	inside  []socket // two hosts, each with all insidePorts
 	outside []socket
 	raws    []raw   // of all hosts, for TCP
+	icmp    []raw   // of all hosts, if ears has opened them
 	fences  []fence // from alice and anna to s1 and s2
 	gone    map[string]uint64
 	count   counts

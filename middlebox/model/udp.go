@@ -32,9 +32,11 @@ func (b *Box) outward(p Packet, choose Chooser) (Fate, error) {
 		}
 		m.ends = b.now + b.udpTimeout()
 		b.contact(middlebox.UDP, p.From, m.external, p.To)
+		b.seen(p.From, m.external, p.To, true)
 		p.From = m.external
 	} else {
 		b.contact(middlebox.UDP, p.From, p.From, p.To)
+		b.seen(p.From, p.From, p.To, true)
 	}
 	return Fate{Packet: p, To: Outside}, nil
 }
@@ -52,6 +54,7 @@ func (b *Box) inward(p Packet) Fate {
 			return drop(middlebox.UnsolicitedRule)
 		}
 		b.answered(p.To, p.To, p.From)
+		b.seen(p.To, p.To, p.From, false)
 		return Fate{Packet: p, To: Inside}
 	}
 	m := b.mapped(middlebox.UDP, p.To)
@@ -70,6 +73,7 @@ func (b *Box) inward(p Packet) Fate {
 		m.ends = b.now + b.udpTimeout()
 		b.answered(m.key.inside, m.external, p.From)
 	}
+	b.seen(m.key.inside, m.external, p.From, false)
 	return Fate{Packet: internal, To: Inside}
 }
 
