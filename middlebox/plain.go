@@ -105,6 +105,9 @@ func (g *generator) begunOutside() []rule {
 		if g.b.Hairpin {
 			all = append(all, notMarked(hairpinMark))
 		}
+		if g.b.PortMapping {
+			all = append(all, notMarked(MappedMark)) // it keeps itself
+		}
 		return append(all, terms...)
 	}
 	return []rule{
