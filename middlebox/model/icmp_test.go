@@ -115,7 +115,8 @@ func (r *rig) complain(from, to netip.Addr, about Packet, tag uint16) (out seen,
 
 // complains sends one error through kernel and model.
 func (c *comparison) complains(i int, s step) (difference error, failed error) {
-	about, from, to, side := Packet{Protocol: middlebox.UDP}, netip.Addr{}, netip.Addr{}, Outside
+	about, side := Packet{Protocol: middlebox.UDP}, Outside
+	var from, to netip.Addr
 	if s.tcp {
 		about.Protocol = middlebox.TCP
 	}

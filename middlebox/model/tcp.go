@@ -230,7 +230,7 @@ func (b *Box) hairpinSegment(p Packet, to *mapping, choose Chooser) (Fate, error
 	}
 	m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
 	b.contact(middlebox.TCP, p.From, m.external, p.To)
-	receiver, at := netip.AddrPort{}, p.To
+	var receiver netip.AddrPort
 	switch {
 	case c == nil:
 		receiver = to.key.inside
@@ -239,7 +239,7 @@ func (b *Box) hairpinSegment(p Packet, to *mapping, choose Chooser) (Fate, error
 	default:
 		receiver = c.inside
 	}
-	if !b.letsIn(middlebox.TCP, receiver, at, m.external) {
+	if !b.letsIn(middlebox.TCP, receiver, p.To, m.external) {
 		return drop(middlebox.UnsolicitedRule), nil
 	}
 	if c == nil {
