@@ -52,6 +52,15 @@ type Change struct {
 	Label string `json:"label,omitempty"`
 }
 
+// FilteringOf is the box's filtering of a transport. A recording that says
+// nothing of TCP's is of a box that filters it as UDP.
+func (c Change) FilteringOf(transport string) Filtering {
+	if transport == TCP && c.TCPFiltering != NoFiltering {
+		return c.TCPFiltering
+	}
+	return c.Filtering
+}
+
 // Mapping is a mapping behaviour, RFC 4787 section 4.1: endpoint-independent,
 // address-dependent or address-and-port-dependent.
 type Mapping string

@@ -208,7 +208,7 @@ const mediaRate = 100
 // understood are the fields of a behaviour that the reasoning covers. One that
 // is not here and is set leaves theory without a word.
 var understood = []string{
-	"Mapping", "Filtering", "Ports", "PortBlock", "Hairpin", "UDPTimeout", "TCPEstablished", "TCPTransitory",
+	"Mapping", "Filtering", "TCPFiltering", "Ports", "PortBlock", "Hairpin", "UDPTimeout", "TCPEstablished", "TCPTransitory",
 	"TCPIdle", "UDPRate", "Unsolicited", "Refresh", "Pool", "Block", "Deny", "Allow",
 }
 

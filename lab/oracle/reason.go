@@ -128,15 +128,15 @@ func (r *reasoner) kind(p middlebox.Protocol) string {
 }
 
 // free says whether no box on an end's side filters what the other sends. A box
-// that both are behind is on nobody's side. TCP is only unfiltered where there
-// is neither translation nor filter (middlebox, Behaviour.Fidelity).
+// that both are behind is on nobody's side. Behind
+// translation no end is free towards TCP: who waits for connections has no
+// binding to be reached by.
 func (r *reasoner) free(i int, p middlebox.Protocol) bool {
 	for _, b := range r.end(i).Boxes {
 		if indexOf(r.end(1-i).Boxes, b.Name) >= 0 {
 			break
 		}
-		f := b.Behaviour.Filtering
-		if f != "" && f != middlebox.FilterEndpointIndependent || p == middlebox.TCP && b.Behaviour.Translates() {
+		if b.Behaviour.FilteringOf(p) != middlebox.FilterEndpointIndependent || p == middlebox.TCP && b.Behaviour.Translates() {
 			return false
 		}
 	}

@@ -10,10 +10,11 @@ import (
 
 // free says whether no box on a host's side filters what the peer sends, as
 // the boxes behaved when the window began. The boxes that filter are named
-// with their filtering. A box that translates filters TCP whatever it does with
-// UDP: only connection tracking knows what belongs to a connection. A port
-// mapping for all flows that carry makes a box one that doesn't filter them. A
-// box that changed within the exchange makes the finding inconclusive.
+// with their filtering. Behind a box that translates no end is free towards TCP,
+// whatever the box lets in, since one who waits for connections has no binding
+// to be reached by. A port mapping for all flows that carry makes a box one that
+// doesn't filter them. A box that changed within the exchange makes the finding
+// inconclusive.
 func (f *finder) free(host, peer string, legs []*evidence.Flow) (free bool, filtering []string) {
 	transport := legs[0].Transport
 	for _, box := range f.ev.World.Side(host, peer) {
@@ -23,14 +24,15 @@ func (f *finder) free(host, peer string, legs []*evidence.Flow) (free bool, filt
 				f.doubt("%s changed during the exchange", box)
 			}
 		}
-		filters := b.Filtering.Filters() || b.Translates && transport == evidence.TCP
+		filter := b.FilteringOf(transport)
+		unbound := b.Translates && transport == evidence.TCP
 		switch {
-		case filters && mapped(legs, box):
+		case (filter.Filters() || unbound) && mapped(legs, box):
 			f.note("%s has a port mapping for %s", box, host)
-		case b.Filtering.Filters():
-			filtering = append(filtering, fmt.Sprintf("%s filters (%s)", box, b.Filtering))
-		case b.Translates && transport == evidence.TCP:
-			filtering = append(filtering, fmt.Sprintf("%s filters TCP (%s)", box, evidence.AddressAndPortDependent))
+		case filter.Filters():
+			filtering = append(filtering, fmt.Sprintf("%s filters (%s)", box, filter))
+		case unbound:
+			filtering = append(filtering, fmt.Sprintf("%s has no TCP binding for who waits there", box))
 		}
 	}
 	return len(filtering) == 0, filtering
@@ -51,20 +53,20 @@ func (f *finder) checkFilters(flow *evidence.Flow) {
 			if in.IsZero() {
 				continue
 			}
-			b := f.ev.World.Behaviour(box, in)
-			if !b.Filtering.Filters() || flow.Mapped(box) {
+			filter := f.ev.World.Behaviour(box, in).FilteringOf(flow.Transport)
+			if !filter.Filters() || flow.Mapped(box) {
 				if out.IsZero() || in.Before(out) {
 					f.note("%s let in the first packet of %s unasked, as it may", box, peer.Host)
 				}
 				continue
 			}
 			asked := out
-			if b.Filtering == evidence.AddressDependent {
+			if filter == evidence.AddressDependent {
 				asked = f.asked(flow, box, own, peer)
 			}
 			if asked.IsZero() || in.Before(asked) {
 				f.doubt("%s filters (%s) and yet let in a packet of %s to %s that was not asked for",
-					box, b.Filtering, peer.Host, own.Host)
+					box, filter, peer.Host, own.Host)
 				continue
 			}
 			f.note("%s let %s in %s after %s sent outward", box, peer.Host,
