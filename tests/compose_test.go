@@ -24,6 +24,8 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/vishvananda/netlink"
 
+	"gauntlet/compose/composetest"
+
 	"gauntlet/topo/ns"
 )
 
@@ -74,10 +76,7 @@ func unavailable(t *testing.T, format string, args ...any) {
 // All of it is gone after the test, which fails if it isn't.
 func newProject(t *testing.T, scenario string) *project {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("not root")
-	}
-	p := &project{name: "gauntlettest" + strings.ToLower(rand.Text()[:8]), file: filepath.Join(t.TempDir(), "compose.yaml")}
+	p := &project{engine: composetest.Engine(t), name: "gauntlettest" + strings.ToLower(rand.Text()[:8]), file: filepath.Join(t.TempDir(), "compose.yaml")}
 	for _, argv := range [][]string{{"docker-compose"}, {"docker", "compose"}} {
 		if exec.Command(argv[0], append(argv[1:], "version")...).Run() == nil {
 			p.argv = append(argv, "-p", p.name, "-f", p.file)
@@ -86,14 +85,6 @@ func newProject(t *testing.T, scenario string) *project {
 	}
 	if p.argv == nil {
 		unavailable(t, "neither docker-compose nor docker compose is here")
-	}
-	var err error
-	if p.engine, err = client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.engine.Close() })
-	if _, err := p.engine.Ping(t.Context()); err != nil {
-		unavailable(t, "no Docker engine: %v", err)
 	}
 	tag := "gauntlet-test:" + p.name
 	if o := do(t, "image", "--tag", tag); o.status != 0 {
