@@ -25,7 +25,6 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"gauntlet/compose/composetest"
-
 	"gauntlet/topo/ns"
 )
 
