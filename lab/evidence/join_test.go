@@ -145,6 +145,115 @@ func TestDoubleNAT(t *testing.T) {
 	}
 }
 
+// estate is two homes behind one provider's NAT, which hairpins, and a host that
+// is behind that NAT alone:
+//
+//	alice 10.0.1.2 - home-a 10.0.9.2 ┐
+//	bob   10.0.2.2 - home-b 10.0.9.3 ┼ isp 198.18.1.1 - server 198.18.0.9
+//	              carol     10.0.9.4 ┘
+func estate(t testing.TB) *evidencetest.Recording {
+	r := evidencetest.New(t, evidence.World{
+		Hosts: []evidence.Host{
+			evidencetest.Host("alice", "10.0.1.2", "home-a"), evidencetest.Host("bob", "10.0.2.2", "home-b"),
+			evidencetest.Host("carol", "10.0.9.4", "isp"), evidencetest.Host("server", "198.18.0.9", ""),
+		},
+		Boxes: []evidence.Box{
+			evidencetest.Box("isp", "", "198.18.1.1", "10.0.9.0/24"),
+			evidencetest.Box("home-a", "isp", "10.0.9.2", "10.0.1.0/24"),
+			evidencetest.Box("home-b", "isp", "10.0.9.3", "10.0.2.0/24"),
+		},
+		Behaviours: []evidence.Change{
+			evidencetest.NAT("isp", evidence.EndpointIndependent),
+			evidencetest.NAT("home-a", evidence.AddressAndPortDependent),
+			evidencetest.NAT("home-b", evidence.AddressAndPortDependent),
+		},
+	})
+	r.Hairpin["isp"] = true
+	return r
+}
+
+// TestHairpin joins a flow that turns around in the box in front of both ends,
+// which translates both: whichever of them made the box's entry.
+func TestHairpin(t *testing.T) {
+	for _, symmetric := range []bool{false, true} {
+		r := estate(t)
+		r.Symmetric["isp"] = symmetric
+		server := at("198.18.0.9:3478")
+		alice, bob := r.Socket(evidence.UDP, "alice", 4000), r.Socket(evidence.UDP, "bob", 5000)
+		_, a := alice.Send(server, 11)
+		_, b := bob.Send(server, 22)
+		if host, _ := alice.Send(b, 33); host != "" {
+			t.Fatalf("home-b let in what nobody asked for, to %q", host)
+		}
+		if symmetric { // it took another port for that
+			a = netip.AddrPortFrom(a.Addr(), b.Port()+1)
+		}
+		if host, from := bob.Send(a, 44); host != "alice" || from != b {
+			t.Fatalf("the model sent the datagram to %q, from %v", host, from)
+		}
+		alice.Send(b, 55)
+		flows := r.Read().All()
+		if len(flows) != 3 {
+			t.Fatalf("%d flows, not two to the server and one between: %v", len(flows), flows)
+		}
+		f := flows[2]
+		if f.A != (evidence.Endpoint{Host: "alice", Local: alice.Local, Seen: a}) ||
+			f.B != (evidence.Endpoint{Host: "bob", Local: bob.Local, Seen: b}) {
+			t.Errorf("ends %v and %v, the box gave %v and %v", f.A, f.B, a, b)
+		}
+		if f.Forward.Sent != 88 || f.Forward.Received != 55 || f.Backward.Received != 44 || f.Stuck != "" {
+			t.Errorf("%v carried %+v and %+v", f, f.Forward, f.Backward)
+		}
+		if len(f.Drops) != 1 || f.Drops[0].Router != "home-b" || f.Drops[0].From != "alice" {
+			t.Errorf("drops %+v", f.Drops)
+		}
+		for _, box := range []string{"home-a", "isp", "home-b"} {
+			if in, out, ok := f.Crossed(box); !ok || in.IsZero() || out.IsZero() {
+				t.Errorf("crossed %s in %v, out %v, seen %v", box, in, out, ok)
+			}
+		}
+	}
+}
+
+// TestHairpinBeside: what two hosts send each other by hairpin is another flow
+// than what they send each other straight over the LAN, from the same ports.
+func TestHairpinBeside(t *testing.T) {
+	r := estate(t)
+	alice, carol := r.Socket(evidence.UDP, "alice", 4000), r.Socket(evidence.UDP, "carol", 5000)
+	_, seen := carol.Send(at("198.18.0.9:3478"), 11)
+	alice.Send(at("198.18.0.9:3478"), 22)
+	alice.Send(seen, 333)         // to carol's external address
+	alice.Send(carol.Local, 4444) // to her own
+	flows := slices.DeleteFunc(r.Read().All(), func(f *evidence.Flow) bool { return !f.Between("alice", "carol") })
+	if len(flows) != 2 {
+		t.Fatalf("%d flows: %v", len(flows), flows)
+	}
+	for n, want := range []struct {
+		from, to string
+		bytes    int64
+	}{{"198.18.1.1:4000", seen.String(), 333}, {"10.0.9.2:4000", "10.0.9.4:5000", 4444}} {
+		f := flows[n]
+		if f.A.Seen != at(want.from) || f.B.Seen != at(want.to) || f.Forward.Received != want.bytes {
+			t.Errorf("%v carried %+v, want %v", f, f.Forward, want)
+		}
+	}
+}
+
+// TestHairpinRefused: a box that doesn't hairpin makes no entry, and the flow
+// ends there.
+func TestHairpinRefused(t *testing.T) {
+	r := estate(t)
+	r.Hairpin["isp"] = false
+	bob := r.Socket(evidence.UDP, "bob", 5000)
+	_, seen := bob.Send(at("198.18.0.9:3478"), 11)
+	r.Socket(evidence.UDP, "alice", 4000).Send(seen, 33)
+	flows := slices.DeleteFunc(r.Read().All(), func(f *evidence.Flow) bool { return f.A.Host != "alice" })
+	f := one(t, flows)
+	if f.Stuck != "isp" || f.B.Host != "" || f.Forward.Received != 0 || len(f.Drops) != 1 || f.Drops[0].Rule != "hairpin" {
+		t.Errorf("%v: %+v", f, f)
+	}
+}
+
 // TestMappingChanges gives one inner tuple two mappings, one after the other.
 func TestMappingChanges(t *testing.T) {
 	r := homes(t, evidence.AddressAndPortDependent, evidence.NoFiltering)

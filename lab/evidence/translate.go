@@ -102,6 +102,13 @@ func (j *joiner) outward(origin, transport string, tuple Tuple, at time.Time) ro
 				return r
 			}
 			s.outer, s.asked = outer.outside, outer.asked
+			if s.outer.Dst != r.tuple.Dst && j.inside(box, s.outer.Dst.Addr()) {
+				// A hairpin: the box turns the packet back to its inner side and
+				// translates both ends (RFC 4787 REQ-9). Where the two meet is
+				// its outer side, as if the packet had been there: from the
+				// address that it gave the sender to the one that was sent to.
+				s.outer.Dst = r.tuple.Dst
+			}
 		}
 		r.steps = append(r.steps, s)
 		r.tuple = s.outer

@@ -37,6 +37,8 @@ type Recording struct {
 	Symmetric map[string]bool
 	// Leaky boxes let in what their filtering would stop.
 	Leaky map[string]bool
+	// Hairpin boxes turn what is sent from inside to an own address back inside.
+	Hairpin map[string]bool
 	// Block stops a transport at a box, both ways.
 	Block map[string]string
 
@@ -53,6 +55,7 @@ type entry struct {
 	box, transport string
 	inner, outer   evidence.Tuple
 	inbound        bool // a packet inward made it
+	hairpin        bool // outer is a packet's that goes back inside
 	started        time.Time
 	expired        bool
 }
@@ -67,7 +70,7 @@ type tapped struct {
 func New(t testing.TB, world evidence.World) *Recording {
 	return &Recording{
 		t: t, World: world, Now: Start, nextPort: 20000,
-		Symmetric: map[string]bool{}, Leaky: map[string]bool{}, Block: map[string]string{},
+		Symmetric: map[string]bool{}, Leaky: map[string]bool{}, Hairpin: map[string]bool{}, Block: map[string]string{},
 	}
 }
 

@@ -32,6 +32,16 @@ func (r *Recording) transit(from string, p evidence.Packet) (host string, as evi
 			r.drop(box, "block-"+p.Transport, p)
 			return "", p.Tuple
 		}
+		if slices.Contains(r.World.Box(box).WAN, p.Tuple.Dst.Addr()) {
+			turned, ok := r.hairpin(box, p)
+			if !ok {
+				r.drop(box, "hairpin", p)
+				return "", p.Tuple
+			}
+			p.Tuple, realm = turned, box
+			see(box + "/lan")
+			break
+		}
 		p.Tuple = r.outward(box, p).outer
 		see(box + "/wan")
 	}
@@ -70,7 +80,7 @@ func (r *Recording) transit(from string, p evidence.Packet) (host string, as evi
 // is none.
 func (r *Recording) outward(box string, p evidence.Packet) *entry {
 	for _, e := range r.entries {
-		if !e.expired && e.box == box && e.transport == p.Transport && e.inner == p.Tuple {
+		if !e.expired && !e.hairpin && e.box == box && e.transport == p.Transport && e.inner == p.Tuple {
 			return e
 		}
 	}
@@ -87,6 +97,42 @@ func (r *Recording) outward(box string, p evidence.Packet) *entry {
 	return e
 }
 
+// hairpin returns the tuple of a packet from inside to the box's own address as
+// the box sends it back inside, with the sender's external endpoint as source
+// (RFC 4787 REQ-9). ok is false if the box doesn't do so, or nobody has the
+// address.
+func (r *Recording) hairpin(box string, p evidence.Packet) (turned evidence.Tuple, ok bool) {
+	own := p.Tuple.Src
+	external := netip.AddrPortFrom(r.World.Box(box).WAN[0], own.Port())
+	var to netip.AddrPort
+	for _, e := range r.entries {
+		switch {
+		case !r.Hairpin[box] || e.expired || e.box != box || e.transport != p.Transport:
+		case e.hairpin && e.inner == p.Tuple:
+			return e.outer, true
+		case e.hairpin && e.outer.Reverse() == p.Tuple:
+			return e.inner.Reverse(), true
+		case e.hairpin:
+		case e.outer.Src == p.Tuple.Dst:
+			to = e.inner.Src
+		case e.inner.Src == own && !r.Symmetric[box]:
+			external = e.outer.Src
+		}
+	}
+	if !to.IsValid() {
+		return turned, false
+	}
+	if r.Symmetric[box] {
+		external = netip.AddrPortFrom(external.Addr(), r.nextPort)
+		r.nextPort++
+	}
+	turned = evidence.Tuple{Src: external, Dst: to}
+	r.entries = append(r.entries, &entry{
+		box: box, transport: p.Transport, hairpin: true, started: r.Now, inner: p.Tuple, outer: turned,
+	})
+	return turned, true
+}
+
 // admit returns where a packet inward goes behind the box, or the rule that
 // stops it.
 func (r *Recording) admit(box string, p evidence.Packet) (local netip.AddrPort, rule string) {
@@ -100,7 +146,7 @@ func (r *Recording) admit(box string, p evidence.Packet) (local netip.AddrPort, 
 	local = own
 	allowed := known && open
 	for _, e := range r.entries {
-		if e.expired || e.box != box || e.transport != p.Transport || e.outer.Src != own {
+		if e.expired || e.hairpin || e.box != box || e.transport != p.Transport || e.outer.Src != own {
 			continue
 		}
 		if e.outer.Dst == peer {
