@@ -1,6 +1,7 @@
 package call
 
 import (
+	"slices"
 	"time"
 
 	"gauntlet/nodes/control"
@@ -194,8 +195,11 @@ func (c *Call) claim(r *route) control.Path {
 
 // free says of which end no box filters what the other sends: it has a public
 // address that anybody reaches, or the other reaches it at its own private
-// one.
+// one, or both are on one subnet.
 func (c *Call) free() (callee, caller bool) {
+	if c.near() {
+		return true, true
+	}
 	mine, theirs := c.mine.Public, c.theirs.Public
 	if c.pair != nil {
 		theirs = theirs || c.pair.host
@@ -207,4 +211,12 @@ func (c *Call) free() (callee, caller bool) {
 		return theirs, mine
 	}
 	return mine, theirs
+}
+
+// near says that media goes between the two ends' own addresses on a subnet of
+// both, where there is no box between, whatever is in front of both.
+func (c *Call) near() bool {
+	return c.pair != nil && slices.Contains(c.theirs.Candidates, c.pair.to) &&
+		slices.Contains(c.mine.Candidates, c.pair.mapped) &&
+		c.service.client.Network.OnLink(c.pair.to.Addr())
 }

@@ -17,6 +17,9 @@ type Network interface {
 	// Addrs are the addresses of this host; the first is the default source.
 	// Loopback is left out unless the host has nothing else.
 	Addrs() []netip.Addr
+	// OnLink says whether an address is in a network that this host is attached
+	// to, so that no router is between (RFC 1122 §3.3.1.1).
+	OnLink(addr netip.Addr) bool
 	// ListenPacket opens a UDP socket. The address may be unspecified, the port 0.
 	ListenPacket(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error)
 	// Listen opens a TCP listener. The address may be unspecified, the port 0.
@@ -84,6 +87,17 @@ func (system) Addrs() []netip.Addr {
 	}
 	slices.SortStableFunc(usable, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
 	return usable
+}
+
+func (system) OnLink(addr netip.Addr) bool {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(list, func(a net.Addr) bool {
+		prefix, err := netip.ParsePrefix(a.String())
+		return err == nil && prefix.Contains(addr.Unmap())
+	})
 }
 
 func (system) ListenPacket(ctx context.Context, addr netip.AddrPort) (net.PacketConn, error) {

@@ -11,6 +11,14 @@ func TestOS(t *testing.T) {
 	if len(nw.Addrs()) == 0 {
 		t.Error("no addresses, not even loopback")
 	}
+	for _, own := range nw.Addrs() {
+		if !nw.OnLink(own) {
+			t.Errorf("own address %s is said to be behind a router", own)
+		}
+	}
+	if elsewhere := netip.MustParseAddr("240.0.0.1"); nw.OnLink(elsewhere) { // RFC 1112 §4: nobody's
+		t.Errorf("%s is said to be on a network of this host's", elsewhere)
+	}
 	pc, err := nw.ListenPacket(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)

@@ -139,11 +139,14 @@ func (s *Service) overUDP(ctx context.Context, r *directory.Record, greeting []b
 		if err != nil {
 			return nil, fmt.Errorf("reversed: %w", err)
 		}
+		s.nameNear(&path, from)
 	case s.client.Profile.Punch:
 		path.Path = "punched"
-		if err := s.punch(ctx, r, session, greeting); err != nil {
+		from, err := s.punch(ctx, r, session, greeting)
+		if err != nil {
 			return nil, fmt.Errorf("punched: %w", err)
 		}
+		s.nameNear(&path, from)
 		path.Relays = s.fallback(ctx, r)
 	default:
 		return nil, errors.New("this profile punches no holes")
@@ -151,22 +154,30 @@ func (s *Service) overUDP(ctx context.Context, r *directory.Record, greeting []b
 	return &path, nil
 }
 
-// punch has both ends send to each other.
-func (s *Service) punch(ctx context.Context, r *directory.Record, session directory.Session, greeting []byte) error {
+// nameNear names the path to a callee on this host's own subnet: whatever is in
+// front of both filters nothing between them.
+func (s *Service) nameNear(path *control.Path, callee netip.AddrPort) {
+	if s.client.Network.OnLink(callee.Addr()) {
+		path.Path = "direct"
+	}
+}
+
+// punch has both ends send to each other, and returns where the callee is.
+func (s *Service) punch(ctx context.Context, r *directory.Record, session directory.Session, greeting []byte) (netip.AddrPort, error) {
 	locate, cancel := context.WithTimeoutCause(ctx, s.client.Profile.PunchTimeout, errors.New("its supernode does not answer"))
 	external, err := s.client.Locate(locate, r)
 	cancel()
 	if err != nil {
-		return err
+		return netip.AddrPort{}, err
 	}
 	s.client.Log.Info("punching", "user", r.Name(), "at", external)
 	from, err := s.await(ctx, r, session, []netip.AddrPort{external}, func(ctx context.Context) error {
 		return s.client.Knock(ctx, r, session)
 	})
 	if err != nil {
-		return err
+		return netip.AddrPort{}, err
 	}
-	return s.greet(ctx, from, r.Certificate, session, greeting)
+	return from, s.greet(ctx, from, r.Certificate, session, greeting)
 }
 
 // fallback has relays held by both ends after a punched search, and returns

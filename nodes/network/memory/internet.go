@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -103,6 +104,14 @@ type host struct {
 }
 
 func (h *host) Addrs() []netip.Addr { return append([]netip.Addr(nil), h.addrs...) }
+
+// OnLink is true of this host's own addresses and of those behind the same NAT.
+func (h *host) OnLink(addr netip.Addr) bool {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	nat := h.net.behind[h.addrs[0]]
+	return slices.Contains(h.addrs, addr) || nat != nil && nat == h.net.behind[addr]
+}
 
 // local lists the addresses that a socket on addr takes.
 func (h *host) local(addr netip.Addr) ([]netip.Addr, error) {
