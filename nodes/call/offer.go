@@ -61,18 +61,38 @@ func (s *Service) look() *sighting {
 	return seen
 }
 
-// predict asks a few supernodes to which this socket has sent nothing lately,
-// all at once: a box that gives ports out one after the other shows it, and
-// which comes next. It returns nothing for any other box.
+// predict asks supernodes to which this socket has sent nothing lately: a box
+// that gives ports out one after the other shows it, and which comes next. It
+// returns nothing for any other box.
+//
+// Three that are asked at once show the sequence. From then on one tells where
+// it has got to, if what it sees lies ahead of the last port known: a port that
+// doesn't was given before, to a destination that the box still knew, and says
+// nothing of the next.
 func (s *Service) predict(ctx context.Context) []netip.AddrPort {
 	ctx, cancel := context.WithTimeout(ctx, s.client.Profile.UDPAnswer+s.client.Profile.STUNWait)
 	defer cancel()
-	want := freshAsked
 	s.mu.Lock()
-	if s.sequential {
-		want = 1
-	}
+	last := s.last
 	s.mu.Unlock()
+	for n := 0; n < freshAsked && last.IsValid(); n++ {
+		if seen := s.askFresh(ctx, 1); len(seen) == 1 && ahead(last, seen[0]) {
+			return s.follow(seen[0])
+		}
+	}
+	// Nothing is known, or what was no longer holds.
+	seen := s.askFresh(ctx, freshAsked)
+	n := len(seen)
+	if n < 2 || !ahead(seen[n-2], seen[n-1]) || seen[n-1].Port()-seen[n-2].Port() > freshAsked {
+		s.follow(netip.AddrPort{})
+		return nil
+	}
+	return s.follow(seen[n-1])
+}
+
+// askFresh asks up to so many fresh supernodes at once how they see this
+// socket, and returns what they say in the order of ports.
+func (s *Service) askFresh(ctx context.Context, want int) []netip.AddrPort {
 	servers := s.fresh(want)
 	seen := make([]netip.AddrPort, len(servers))
 	var tasks sync.WaitGroup
@@ -82,18 +102,26 @@ func (s *Service) predict(ctx context.Context) []netip.AddrPort {
 	tasks.Wait()
 	seen = slices.DeleteFunc(seen, func(a netip.AddrPort) bool { return !a.IsValid() })
 	slices.SortFunc(seen, func(a, b netip.AddrPort) int { return int(a.Port()) - int(b.Port()) })
-	n := len(seen)
-	if n == 0 || want > 1 && (n == 1 || seen[n-1].Addr() != seen[n-2].Addr() || seen[n-1].Port()-seen[n-2].Port() > freshAsked) {
-		return nil
-	}
+	s.client.Log.Info("asked fresh supernodes", "asked", servers, "seen", seen)
+	return seen
+}
+
+// follow remembers the last port that a box in sequence gave, the zero value if
+// it is not in sequence, and returns those that come next.
+func (s *Service) follow(last netip.AddrPort) (next []netip.AddrPort) {
 	s.mu.Lock()
-	s.sequential = true
+	s.last = last
 	s.mu.Unlock()
-	var next []netip.AddrPort
-	for i := 1; i <= predictedPorts && int(seen[n-1].Port())+i < 1<<16; i++ {
-		next = append(next, netip.AddrPortFrom(seen[n-1].Addr(), seen[n-1].Port()+uint16(i)))
+	for i := 1; last.IsValid() && i <= predictedPorts && int(last.Port())+i < 1<<16; i++ {
+		next = append(next, netip.AddrPortFrom(last.Addr(), last.Port()+uint16(i)))
 	}
 	return next
+}
+
+// ahead says whether a box in sequence gave one port after another, not more
+// than half of all ports later.
+func ahead(before, after netip.AddrPort) bool {
+	return before.Addr() == after.Addr() && int16(after.Port()-before.Port()) > 0
 }
 
 // fresh takes up to so many STUN servers that were not asked in this way while

@@ -48,12 +48,12 @@ type Service struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	mu         sync.Mutex
-	calls      map[directory.Session]*Call
-	past       []Summary                    // of the last calls, the newest at the end
-	seen       *sighting                    // the last one, nil at first
-	asked      map[netip.AddrPort]time.Time // STUN servers, for predictions, and when
-	sequential bool                         // the box gives out its ports in order
+	mu    sync.Mutex
+	calls map[directory.Session]*Call
+	past  []Summary                    // of the last calls, the newest at the end
+	seen  *sighting                    // the last one, nil at first
+	asked map[netip.AddrPort]time.Time // STUN servers, for predictions, and when
+	last  netip.AddrPort               // that a box in sequence gave; zero: none is known to
 }
 
 // maxPast bounds the calls that are remembered after their end.
