@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"slices"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gauntlet/lab/internet"
+	"gauntlet/lab/process"
 	"gauntlet/nodes/stun"
 	"gauntlet/topo/ns"
 )
@@ -25,11 +25,10 @@ import (
 // limit bounds one call.
 const limit = 30 * time.Second
 
-// stand builds the internet of a comparison, with a STUN server on a supernode's
-// host, and returns the server's address.
-func stand(t testing.TB, rtt time.Duration) (*internet.Internet, netip.AddrPort) {
+// up builds the internet of a comparison.
+func up(t testing.TB, rtt time.Duration, servers ...string) *internet.Internet {
 	t.Helper()
-	i, err := internet.Up(t.Context(), Topology(rtt, "sn1"))
+	i, err := internet.Up(t.Context(), Topology(rtt, servers...))
 	if errors.Is(err, unix.EPERM) && os.Getenv("GAUNTLET_NO_SKIP") != "1" {
 		t.Skipf("no right to make network namespaces: %v", err)
 	}
@@ -44,10 +43,20 @@ func stand(t testing.TB, rtt time.Duration) (*internet.Internet, netip.AddrPort)
 			t.Error(err)
 		}
 	})
-	sn, _ := i.Plan.Host("sn1")
-	address := netip.AddrPortFrom(sn.Addrs[0], 3478)
-	serve(t, i.Namespace("sn1"), address)
-	return i, address
+	return i
+}
+
+// stunHost is the host of the agents' STUN server.
+const stunHost = "stun"
+
+// startSTUN starts a STUN server on the host of its name, and returns its
+// address.
+func startSTUN(t testing.TB, i *internet.Internet) netip.AddrPort {
+	t.Helper()
+	h, _ := i.Plan.Host(stunHost)
+	address := netip.AddrPortFrom(h.Addrs[0], 3478)
+	serve(t, i.Namespace(stunHost), address)
+	return address
 }
 
 // serve answers Binding requests as the overlay's supernodes do, but shorter ones
@@ -114,7 +123,8 @@ func startAgent(ctx context.Context, space *ns.Handle, server netip.AddrPort) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := space.Do(cmd.Start); err != nil {
+	// Like the overlay's nodes, which stand back in priority.
+	if err := process.Start(cmd, space, process.Privileges{}); err != nil {
 		return nil, err
 	}
 	e := &end{in: in, told: make(chan signal, 64)}
@@ -211,34 +221,13 @@ func setUp(ctx context.Context, i *internet.Internet, server netip.AddrPort) (to
 // and its answer: a round trip, of which the boxes let no part be left out.
 func TestICE(t *testing.T) {
 	const rtt = 50 * time.Millisecond
-	i, server := stand(t, rtt)
+	i := up(t, rtt, stunHost)
+	server := startSTUN(t, i)
 	took, err := setUp(t.Context(), i, server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if took < rtt {
 		t.Errorf("a call was set up in %v, less than a round trip of %v", took, rtt)
-	}
-}
-
-// BenchmarkICE is the time from accepting to the first datagram by pion/ice:
-// the median, and the longest.
-func BenchmarkICE(b *testing.B) {
-	for _, rtt := range []time.Duration{0, 50 * time.Millisecond} {
-		b.Run(fmt.Sprintf("rtt=%v", rtt), func(b *testing.B) {
-			i, server := stand(b, rtt)
-			var all []time.Duration
-			for b.Loop() {
-				took, err := setUp(b.Context(), i, server)
-				if err != nil {
-					b.Fatal(err)
-				}
-				all = append(all, took)
-			}
-			slices.Sort(all)
-			b.ReportMetric(float64(all[len(all)/2].Microseconds())/1e3, "median-ms")
-			b.ReportMetric(float64(all[len(all)-1].Microseconds())/1e3, "longest-ms")
-			b.ReportMetric(0, "ns/op")
-		})
 	}
 }

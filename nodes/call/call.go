@@ -285,7 +285,7 @@ func (c *Call) serveInvite(ctx context.Context, body []byte) (any, error) {
 		c.end(err)
 		return nil, link.Refused("%v", err)
 	}
-	c.service.client.Log.Info("call accepted", "caller", c.peer.Name, "signalling", c.Signalling().Path)
+	c.service.client.Log.Info("call accepted", "accepted", c.Accepted().Format(time.RFC3339Nano), "caller", c.peer.Name, "signalling", c.Signalling().Path)
 	return inviteAnswer{Offer: c.mine}, nil
 }
 
