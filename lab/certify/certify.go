@@ -34,6 +34,9 @@ type Certificate struct {
 	// Differences are where the measurement differs from the declaration, in
 	// words, or why nothing was measured. Without any, the box is certified.
 	Differences []string `json:"differences"`
+	// Step is the step, counted from 1, that changes the box into this; 0 for
+	// what the box is before any does.
+	Step int `json:"step,omitempty"`
 	// Unmeasured says that the measurement itself failed: of the box nothing is
 	// known, rather than something wrong.
 	Unmeasured bool    `json:"unmeasured,omitempty"`
@@ -188,13 +191,27 @@ func reset(i *internet.Internet, boxes []internet.Box) error {
 }
 
 // Failed returns the differences of all certificates that concern one of some
-// boxes, each with the box's name: a check whose packets pass those boxes is
-// inconclusive for these reasons.
-func Failed(certificates []Certificate, boxes []string) (reasons []string) {
+// boxes at a step, counted from 1, each with the box's name: a check of that
+// step whose packets pass those boxes is inconclusive for these reasons. What a
+// change made of a box holds until the box is changed again, what was wrong
+// before the first change for good.
+func Failed(certificates []Certificate, boxes []string, step int) (reasons []string) {
+	changed := map[string]int{} // by box, the last step that changed it
 	for _, c := range certificates {
-		if !c.Certified() && slices.ContainsFunc(c.Boxes, func(name string) bool { return slices.Contains(boxes, name) }) {
-			reasons = append(reasons, fmt.Sprintf("%s (%s): %s", c.Box, c.Label, strings.Join(c.Differences, "; ")))
+		if c.Step < step {
+			changed[c.Box] = max(changed[c.Box], c.Step)
 		}
+	}
+	for _, c := range certificates {
+		concerns := slices.ContainsFunc(c.Boxes, func(name string) bool { return slices.Contains(boxes, name) })
+		if c.Certified() || !concerns || c.Step != 0 && c.Step != changed[c.Box] {
+			continue
+		}
+		name := c.Label
+		if c.Step != 0 {
+			name += fmt.Sprintf(", changed in step %d", c.Step)
+		}
+		reasons = append(reasons, fmt.Sprintf("%s (%s): %s", c.Box, name, strings.Join(c.Differences, "; ")))
 	}
 	return reasons
 }

@@ -93,7 +93,7 @@ func TestBoxes(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("certificates of %q, want %q", names, want)
 	}
-	if got := Failed(certificates, []string{"isp", "room"}); got != nil {
+	if got := Failed(certificates, []string{"isp", "room"}, 1); got != nil {
 		t.Errorf("failed: %q", got)
 	}
 	if after := counted(t, i); !slices.Equal(before, after) {
@@ -177,7 +177,7 @@ func TestBoxesFindLiar(t *testing.T) {
 		}
 	}
 	for box, want := range map[string]int{"home": 1, "corp": 0} {
-		if got := Failed(certificates, []string{box}); len(got) != want {
+		if got := Failed(certificates, []string{box}, 1); len(got) != want {
 			t.Errorf("reasons to doubt %s: %q, want %d", box, got, want)
 		}
 	}

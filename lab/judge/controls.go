@@ -213,11 +213,11 @@ func (w *watch) count(tap string, c Canary) (n int) {
 	return n
 }
 
-// uncertifiedBox says why nothing can be expected of a box.
+// uncertifiedBox says why nothing can be expected of a box before any step.
 func (w *watch) uncertifiedBox(box string) []string {
 	r := slices.Concat(w.Driven.Unsure, w.Evidence.Losses.Reasons())
 	for _, c := range w.Certificates {
-		if !c.Certified() && slices.Contains(c.Boxes, box) {
+		if !c.Certified() && c.Step == 0 && slices.Contains(c.Boxes, box) {
 			r = append(r, c.Box+" is not what it says: "+strings.Join(c.Differences, "; "))
 		}
 	}

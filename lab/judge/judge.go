@@ -103,20 +103,24 @@ func (d Driven) checkExchanges(ev *evidence.Evidence) error {
 // which the checks name their evidence, "" to name none.
 func (r *Recording) Judge(folder string) []report.Check {
 	var checks []report.Check
-	for n, p := range slices.Concat(Plan(r.Scenario)...) {
-		c := r.check(p, r.Driven.Checks[n])
-		if folder != "" && r.Driven.Checks[n].Exchange != NotDriven {
-			for _, f := range evidenceFiles {
-				c.Evidence = append(c.Evidence, filepath.Join(folder, f))
+	for step, planned := range Plan(r.Scenario) {
+		for _, p := range planned {
+			d := r.Driven.Checks[len(checks)]
+			c := r.check(p, d, step+1)
+			if folder != "" && d.Exchange != NotDriven {
+				for _, f := range evidenceFiles {
+					c.Evidence = append(c.Evidence, filepath.Join(folder, f))
+				}
 			}
+			checks = append(checks, c)
 		}
-		checks = append(checks, c)
 	}
 	theory.Annotate(r.Scenario, checks)
 	return checks
 }
 
-func (r *Recording) check(p Planned, d DrivenCheck) report.Check {
+// check judges a check of a step, counted from 1.
+func (r *Recording) check(p Planned, d DrivenCheck, step int) report.Check {
 	c := p.Check
 	c.CallerBox, c.CalleeBox, c.Seconds = d.CallerBox, d.CalleeBox, d.Seconds
 	switch {
@@ -131,13 +135,13 @@ func (r *Recording) check(p Planned, d DrivenCheck) report.Check {
 	case r.Evidence == nil:
 		c.Verdict, c.Reason = verdict.Inconclusive, fmt.Sprintf("the evidence can't be read: %v", r.Unreadable)
 	default:
-		r.fromTheWire(p, d, &c)
+		r.fromTheWire(p, d, step, &c)
 	}
 	return c
 }
 
 // fromTheWire judges a check that was driven.
-func (r *Recording) fromTheWire(p Planned, d DrivenCheck, c *report.Check) {
+func (r *Recording) fromTheWire(p Planned, d DrivenCheck, step int, c *report.Check) {
 	v := verdict.Check{
 		Expected: c.Expected, Claimed: d.Claimed, NodeError: d.NodeError,
 		Evidence: r.Evidence, Exchange: r.Evidence.Exchanges[d.Exchange],
@@ -147,7 +151,7 @@ func (r *Recording) fromTheWire(p Planned, d DrivenCheck, c *report.Check) {
 	for _, leg := range v.Finding.Record.Legs {
 		hosts = append(hosts, leg.From, leg.To)
 	}
-	v.Unseen = slices.Concat(d.Unseen, r.Driven.Unsure, r.uncertified(hosts))
+	v.Unseen = slices.Concat(d.Unseen, r.Driven.Unsure, r.uncertified(hosts, step))
 	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, d.Claimed, v.Finding.Notes
 	c.Times = v.Finding.Times
 	c.Drops, c.MoreDrops = v.Finding.Drops, v.Finding.MoreDrops
@@ -161,12 +165,12 @@ func (r *Recording) fromTheWire(p Planned, d DrivenCheck, c *report.Check) {
 	}
 }
 
-// uncertified says why the boxes in front of some hosts can't be relied on, none
-// if all of them are what they say.
-func (r *Recording) uncertified(hosts []string) []string {
+// uncertified says why the boxes in front of some hosts can't be relied on at a
+// step, none if all of them are what they say.
+func (r *Recording) uncertified(hosts []string, step int) []string {
 	var boxes []string
 	for _, host := range hosts {
 		boxes = append(boxes, r.Evidence.World.Chain(host)...)
 	}
-	return certify.Failed(r.Certificates, boxes)
+	return certify.Failed(r.Certificates, boxes, step)
 }

@@ -109,7 +109,7 @@ func controlOnce(ctx context.Context, o Options) report.Control {
 	if err != nil {
 		panic(err) // it is a constant
 	}
-	o.Hold, o.Containers, o.Built, o.Certified, o.RingBytes = nil, nil, nil, nil, 0
+	o.Hold, o.Containers, o.Built, o.Certified, o.Changed, o.RingBytes = nil, nil, nil, nil, nil, 0
 	for try := 1; ; try++ {
 		one := &single{
 			Scenario: s, options: o, tell: func(Event) {}, name: judge.ControlFolder,

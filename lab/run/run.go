@@ -53,6 +53,9 @@ type Options struct {
 	// once its boxes have been measured; either may be nil. By them a test makes
 	// a box that isn't what it says.
 	Built, Certified func(*internet.Internet) error
+	// Changed is called with each internet in which what a step changes a box
+	// into is measured, before it is; it may be nil. It is to tests as Built is.
+	Changed func(*internet.Internet) error
 	// Watch is told what happens, one event at a time; it may be nil.
 	Watch func(Event)
 	// Hold is called with the lab of each scenario once it has been judged,

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"gauntlet/lab/capture"
 	"gauntlet/lab/certify"
 	"gauntlet/lab/evidence"
@@ -161,7 +163,7 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 
 	// No node's packet passes a box before the box has been measured.
 	r.tell(Event{Scenario: r.name, Stage: "certify"})
-	if r.certificates, err = certify.Boxes(ctx, r.internet); err != nil {
+	if err := r.certify(ctx); err != nil {
 		return fmt.Errorf("certify the boxes: %w", err)
 	}
 
@@ -191,6 +193,23 @@ func (r *single) record(ctx context.Context, dir string) (err error) {
 		return r.drive(ctx, dir)
 	}
 	return r.driveNodes(ctx, dir)
+}
+
+// certify measures the boxes, and what the steps will change them into.
+func (r *single) certify(ctx context.Context) error {
+	var changes []certify.Certificate
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		changes, err = certify.Changes(ctx, r.Scenario, r.options.Changed)
+		return err
+	})
+	group.Go(func() (err error) {
+		r.certificates, err = certify.Boxes(ctx, r.internet)
+		return err
+	})
+	err := group.Wait()
+	r.certificates = append(r.certificates, changes...)
+	return err
 }
 
 // driveNodes starts the nodes and drives the steps.
