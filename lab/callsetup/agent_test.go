@@ -15,8 +15,14 @@ import (
 )
 
 // agentVariable makes this test binary an ICE agent; its value is the address of
-// the STUN server.
-const agentVariable = "GAUNTLET_TEST_ICE_AGENT"
+// the STUN server. With eagerVariable set too it takes the first pair that works.
+const (
+	agentVariable = "GAUNTLET_TEST_ICE_AGENT"
+	eagerVariable = "GAUNTLET_TEST_ICE_EAGER"
+)
+
+// checkEvery is how often the reference overlay checks, too.
+const checkEvery = 20 * time.Millisecond
 
 // signal is a line between an agent and the one that started it, either way.
 type signal struct {
@@ -46,18 +52,24 @@ func TestMain(m *testing.M) {
 }
 
 // agent is one end of a call by pion/ice, with its defaults but for what it is
-// told to gather: host and server-reflexive candidates over UDP and IPv4. It
-// ends with its stdin.
+// told to gather: host and server-reflexive candidates over UDP and IPv4, and,
+// if eager, for its waits: none for better candidates, and checkEvery between
+// checks. It ends with its stdin.
 func agent(server string) error {
 	uri, err := stun.ParseURI("stun:" + server)
 	if err != nil {
 		return err
 	}
-	a, err := ice.NewAgentWithOptions(
+	options := []ice.AgentOption{
 		ice.WithUrls([]*stun.URI{uri}),
 		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4}),
 		ice.WithCandidateTypes([]ice.CandidateType{ice.CandidateTypeHost, ice.CandidateTypeServerReflexive}),
-	)
+	}
+	if os.Getenv(eagerVariable) != "" {
+		options = append(options, ice.WithSrflxAcceptanceMinWait(0), ice.WithPrflxAcceptanceMinWait(0),
+			ice.WithHostAcceptanceMinWait(0), ice.WithCheckInterval(checkEvery))
+	}
+	a, err := ice.NewAgentWithOptions(options...)
 	if err != nil {
 		return err
 	}

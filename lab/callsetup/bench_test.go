@@ -24,16 +24,21 @@ func BenchmarkSetUp(b *testing.B) {
 			i := up(b, rtt, append(names, stunHost)...)
 			server := startSTUN(b, i)
 			o := startOverlay(b, i)
-			var ice, first, both []time.Duration
+			var ice, eager, first, both []time.Duration
 			for b.Loop() {
 				if err := o.call(b.Context()); err != nil {
 					b.Fatal(err)
 				}
-				took, err := setUp(b.Context(), i, server)
-				if err != nil {
-					b.Fatal(err)
+				for _, by := range []struct {
+					eager bool
+					times *[]time.Duration
+				}{{false, &ice}, {true, &eager}} {
+					took, err := setUp(b.Context(), i, server, by.eager)
+					if err != nil {
+						b.Fatal(err)
+					}
+					*by.times = append(*by.times, took)
 				}
-				ice = append(ice, took)
 			}
 			all, err := o.measure()
 			if err != nil {
@@ -46,7 +51,7 @@ func BenchmarkSetUp(b *testing.B) {
 					late++
 				}
 			}
-			b.Logf("overlay %v, both ways %v, pion/ice %v", first, both, ice)
+			b.Logf("overlay %v, both ways %v, pion/ice %v, eager %v", first, both, ice, eager)
 			report := func(who string, times []time.Duration) time.Duration {
 				slices.Sort(times)
 				median := times[len(times)/2]
@@ -60,6 +65,7 @@ func BenchmarkSetUp(b *testing.B) {
 			b.ReportMetric(milliseconds(bound(rtt)), "bound-ms")
 			b.ReportMetric(float64(late), "late")
 			b.ReportMetric(float64(ours)/float64(theirs), "overlay/ice")
+			b.ReportMetric(float64(ours)/float64(report("eager", eager)), "overlay/eager")
 			b.ReportMetric(0, "ns/op")
 		})
 	}

@@ -111,9 +111,12 @@ func (e *end) tell(s signal) error {
 }
 
 // startAgent starts an agent on a host.
-func startAgent(ctx context.Context, space *ns.Handle, server netip.AddrPort) (*end, error) {
+func startAgent(ctx context.Context, space *ns.Handle, server netip.AddrPort, eager bool) (*end, error) {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), agentVariable+"="+server.String())
+	if eager {
+		cmd.Env = append(cmd.Env, eagerVariable+"=1")
+	}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -153,42 +156,65 @@ func startAgent(ctx context.Context, space *ns.Handle, server netip.AddrPort) (*
 	return e, nil
 }
 
+// gathered has an agent begin, and returns all that the other one needs of it.
+func (e *end) gathered(ctx context.Context, caller bool) (all []signal, err error) {
+	if err := e.tell(signal{Accept: true, Caller: caller}); err != nil {
+		return nil, err
+	}
+	for {
+		select {
+		case s, ok := <-e.told:
+			if !ok {
+				return nil, errors.New("an agent ended")
+			}
+			if all = append(all, s); s.Gathered {
+				return all, nil
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
 // setUp is how long one call takes by pion/ice. The caller's offer is with the
-// callee before that accepts; the answer's candidates follow one by one. Offer
-// and answer pass through this process without delay, which favours ICE: through
-// a supernode each would take a round trip.
-func setUp(ctx context.Context, i *internet.Internet, server netip.AddrPort) (took time.Duration, err error) {
+// callee before that accepts; the answer's candidates follow one by one, or, by
+// eager agents, are gathered before the callee accepts, as the reference overlay
+// does. Offer and answer pass through this process without delay, which favours
+// ICE: through a supernode each would take a round trip.
+func setUp(ctx context.Context, i *internet.Internet, server netip.AddrPort, eager bool) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no call within %v", limit))
 	defer cancel()
-	caller, err := startAgent(ctx, i.Namespace(Caller), server)
+	caller, err := startAgent(ctx, i.Namespace(Caller), server, eager)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, caller.wait()) }()
-	callee, err := startAgent(ctx, i.Namespace(Callee), server)
+	callee, err := startAgent(ctx, i.Namespace(Callee), server, eager)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, callee.wait()) }()
 
-	if err := caller.tell(signal{Accept: true, Caller: true}); err != nil {
+	offer, err := caller.gathered(ctx, true)
+	if err != nil {
 		return 0, err
 	}
-	var offer []signal
-	for gathered := false; !gathered; {
-		select {
-		case s, ok := <-caller.told:
-			if !ok {
-				return 0, errors.New("the caller ended")
-			}
-			offer, gathered = append(offer, s), s.Gathered
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+	var answer []signal
+	if eager {
+		if answer, err = callee.gathered(ctx, false); err != nil {
+			return 0, err
 		}
+	} else {
+		offer = append([]signal{{Accept: true}}, offer...)
 	}
 	start := time.Now()
-	for _, s := range append([]signal{{Accept: true}}, offer...) {
+	for _, s := range offer {
 		if err := callee.tell(s); err != nil {
+			return 0, err
+		}
+	}
+	for _, s := range answer {
+		if err := caller.tell(s); err != nil {
 			return 0, err
 		}
 	}
@@ -223,11 +249,13 @@ func TestICE(t *testing.T) {
 	const rtt = 50 * time.Millisecond
 	i := up(t, rtt, stunHost)
 	server := startSTUN(t, i)
-	took, err := setUp(t.Context(), i, server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if took < rtt {
-		t.Errorf("a call was set up in %v, less than a round trip of %v", took, rtt)
+	for _, eager := range []bool{false, true} {
+		took, err := setUp(t.Context(), i, server, eager)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took < rtt {
+			t.Errorf("eager %v: a call was set up in %v, less than a round trip of %v", eager, took, rtt)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -268,8 +269,9 @@ func (o *overlay) measure() ([]waited, error) {
 		}
 	}
 	came := make([]map[string]time.Time, len(accepted)) // by call and host
+	sent := make([]map[string]bool, len(accepted))      // to the other's box
 	for n := range came {
-		came[n] = map[string]time.Time{}
+		came[n], sent[n] = map[string]time.Time{}, map[string]bool{}
 	}
 	f, err := os.Open(filepath.Join(o.dir, "capture", evidence.CaptureFile))
 	if err != nil {
@@ -278,20 +280,25 @@ func (o *overlay) measure() ([]waited, error) {
 	defer f.Close()
 	err = evidence.ReadCapture(f, func(c evidence.CapturedPacket) error {
 		p, ok := evidence.ParseFrame(c.Data)
-		if !ok || p.Transport != evidence.UDP || p.Payload != mediaSize || p.Tuple.Src.Addr() != from[c.Tap] {
+		peer := from[c.Tap]
+		out := p.Tuple.Dst.Addr() == peer
+		if !ok || p.Transport != evidence.UDP || p.Tuple.Src.Addr() != peer && !out {
 			return nil
 		}
-		if len(c.Data) < mediaSize || c.Data[len(c.Data)-mediaSize]>>6 != rtpVersion {
+		n, _ := slices.BinarySearchFunc(accepted, c.Time, time.Time.Compare)
+		if n--; n < 0 {
 			return nil
 		}
-		for n := len(accepted) - 1; n >= 0; n-- {
-			if c.Time.Before(accepted[n]) {
-				continue
-			}
-			if at, ok := came[n][c.Tap]; !ok || c.Time.Before(at) {
-				came[n][c.Tap] = c.Time
-			}
-			break
+		if out {
+			sent[n][c.Tap] = true
+			return nil
+		}
+		if !sent[n][c.Tap] {
+			return fmt.Errorf("call %d: the box of %s let something in that nothing had asked for", n+1, c.Tap)
+		}
+		media := p.Payload == mediaSize && c.Data[len(c.Data)-mediaSize]>>6 == rtpVersion
+		if _, ok := came[n][c.Tap]; !ok && media {
+			came[n][c.Tap] = c.Time
 		}
 		return nil
 	})
