@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +58,10 @@ func Examine(ctx context.Context) []Finding {
 		}
 		return errors.Join(errs...)
 	})
+	for _, f := range middlebox.Features() {
+		try(Finding{Feature: "nftables: " + f.Name, Needed: behind(f), Remedy: "load the module " + f.Module},
+			func() error { return tryFeature(f) })
+	}
 	try(Finding{Feature: "connection tracking with accounting and times", Needed: "every check with a box on the way",
 		Remedy: "load the module nf_conntrack"}, tryAccounting)
 	try(Finding{Feature: "NFLOG", Needed: "every check with a box that drops", Remedy: "load the module nfnetlink_log"}, tryNFLOG)
@@ -72,6 +77,37 @@ func Examine(ctx context.Context) []Finding {
 			func() error { _, err := p.Find(); return err })
 	}
 	return all
+}
+
+// behind says which checks depend on a feature of nftables.
+func behind(f middlebox.Feature) string {
+	presets, settings := f.NeededBy()
+	without := slices.DeleteFunc(middlebox.Presets(), func(name string) bool { return slices.Contains(presets, name) })
+	text := strings.Join(presets, ", ")
+	switch {
+	case len(without) == 0:
+		return "every check behind a box"
+	case len(without) < len(presets):
+		text = "any preset but " + strings.Join(without, ", ")
+	}
+	if len(settings) > 0 {
+		with := "any box with " + strings.Join(settings, ", or ")
+		if text == "" {
+			text = with
+		} else {
+			text += "; " + with
+		}
+	}
+	return "checks behind " + text
+}
+
+func tryFeature(f middlebox.Feature) error {
+	h, err := ns.New()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return f.Try(h)
 }
 
 // Forbidden examines why there is no sandbox, from outside of it.
