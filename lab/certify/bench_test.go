@@ -44,3 +44,26 @@ func BenchmarkBoxes(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkChanges reports what certifying adds for each behaviour that a box is
+// changed into, all of it: an internet, measuring points, measurement, removal.
+func BenchmarkChanges(b *testing.B) {
+	s, err := scenario.Parse("turning.yaml", []byte(turning))
+	if err != nil {
+		b.Fatal(err)
+	}
+	changes := 0
+	for b.Loop() {
+		certificates, err := Changes(b.Context(), s, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, c := range certificates {
+			if !c.Certified() {
+				b.Fatalf("step %d, %s: %q", c.Step, c.Box, c.Differences)
+			}
+		}
+		changes += len(certificates)
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(changes), "ms/change")
+}
