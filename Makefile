@@ -46,6 +46,7 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./topo ./topo/pump
 	$(GO) test -run '^$$' -bench 'Forward|Start|Idle' -benchtime 1x ./lab/capture
 	$(GO) test -run '^$$' -bench . -benchtime 15x ./lab/callsetup
+	$(GO) test -run '^$$' -bench . -benchtime 5x ./lab/certify
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./nodes/media ./nodes/relay
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./tests
 
