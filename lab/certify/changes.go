@@ -30,7 +30,7 @@ func Changes(ctx context.Context, s *scenario.Scenario, stood func(*internet.Int
 	changes := changesOf(s)
 	certificates := make([]Certificate, len(changes))
 	var group errgroup.Group
-	group.SetLimit(together) // they mostly wait for the kernel
+	group.SetLimit(together)        // they mostly wait for the kernel
 	of := make([]int, len(changes)) // the change whose measurement it shares
 	for n, c := range changes {
 		of[n] = slices.IndexFunc(changes, c.same)
