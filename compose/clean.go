@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -77,14 +78,41 @@ func (c *cleaner) services() {
 	}
 }
 
+// passes is how often containers are looked for: the engine may still be making
+// one that it was asked for before.
+const passes = 3
+
 func (c *cleaner) containers() {
-	all, err := c.engine.api.ContainerList(c.ctx, container.ListOptions{All: true, Filters: c.label})
-	if err != nil {
-		c.errs = append(c.errs, explain("list the containers", err))
+	known := map[string]bool{}
+	for range passes {
+		all, err := c.engine.api.ContainerList(c.ctx, container.ListOptions{All: true, Filters: c.label})
+		if err != nil {
+			c.errs = append(c.errs, explain("list the containers", err))
+		}
+		if len(all) == 0 {
+			return
+		}
+		c.kill(all)
+		for _, x := range all {
+			err := c.engine.remove(c.ctx, x.ID)
+			if err != nil || !known[x.ID] {
+				c.done(&c.removed.Containers, err)
+			}
+			known[x.ID] = true
+		}
 	}
+}
+
+// kill ends all that run, all at once. What is left of them is removed after
+// that, which takes the engine longer.
+func (c *cleaner) kill(all []container.Summary) {
+	var killing sync.WaitGroup
 	for _, x := range all {
-		c.done(&c.removed.Containers, c.engine.remove(c.ctx, x.ID))
+		if x.State == container.StateRunning {
+			killing.Go(func() { c.engine.api.ContainerKill(c.ctx, x.ID, "KILL") }) // it may have ended
+		}
 	}
+	killing.Wait()
 }
 
 func (c *cleaner) networks() {

@@ -119,7 +119,7 @@ func TestTestbed(t *testing.T) {
 			c, h := testbed(e, name)
 			change(c, h)
 			status, _, stderr := runToEnd(t, e, c, h)
-			if status == 0 || !strings.Contains(stderr, "this container does not let you make user namespaces") || !strings.Contains(stderr, lack) {
+			if status == 0 || !strings.Contains(stderr, "this machine does not let you make user namespaces") || !strings.Contains(stderr, lack) {
 				t.Errorf("exit status %d, and it says:\n%s", status, stderr)
 			}
 			if lines := strings.Count(stderr, "\n"); lines != 1 {

@@ -39,13 +39,13 @@ const pipeFD = 3
 type Unavailable struct{ Cause error }
 
 func (u *Unavailable) Error() string {
-	if inContainer() {
-		return fmt.Sprintf("this container does not let you make user namespaces (%v): "+
-			"give docker run --user=65534:65534 --security-opt=seccomp=unconfined --security-opt=systempaths=unconfined, "+
-			"and --security-opt=apparmor=unconfined where the machine has AppArmor", u.Cause)
-	}
-	return fmt.Sprintf("this machine does not let you make user namespaces (%v): "+
+	text := fmt.Sprintf("this machine does not let you make user namespaces (%v): "+
 		"run gauntlet as root, or see `gauntlet doctor` for the setting that forbids it", u.Cause)
+	if inContainer() {
+		text += "; in a container, give docker run --user=65534:65534 --security-opt=seccomp=unconfined " +
+			"--security-opt=systempaths=unconfined, and --security-opt=apparmor=unconfined where the machine has AppArmor"
+	}
+	return text
 }
 
 // inContainer reports whether this is a container of Docker or Podman, by the

@@ -35,22 +35,25 @@ func TestKernelMutants(t *testing.T) {
 	for name, c := range map[string]struct {
 		mutate   func(*middlebox.Behaviour)
 		shortest int // packets
+		// The kernel's random ports decide whether a sequence shows it, so that
+		// shrinking may end early.
+		chance bool
 	}{
-		"filters less": {func(b *middlebox.Behaviour) { b.Filtering = middlebox.FilterEndpointIndependent }, 2},
-		"filters more": {func(b *middlebox.Behaviour) { b.Filtering = middlebox.FilterAddressAndPortDependent }, 2},
+		"filters less": {func(b *middlebox.Behaviour) { b.Filtering = middlebox.FilterEndpointIndependent }, 2, false},
+		"filters more": {func(b *middlebox.Behaviour) { b.Filtering = middlebox.FilterAddressAndPortDependent }, 2, false},
 		"maps by address": {func(b *middlebox.Behaviour) {
 			b.Mapping = middlebox.MapAddressDependent
-		}, 2},
-		"takes no connection up": {func(b *middlebox.Behaviour) { b.TCPIdle = time.Hour }, 1},
-		"blocks":                 {func(b *middlebox.Behaviour) { b.Block = []middlebox.Protocol{middlebox.UDP} }, 1},
+		}, 2, true},
+		"takes no connection up": {func(b *middlebox.Behaviour) { b.TCPIdle = time.Hour }, 1, false},
+		"blocks":                 {func(b *middlebox.Behaviour) { b.Block = []middlebox.Protocol{middlebox.UDP} }, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wrong := nat
 			c.mutate(&wrong)
 			var shown []step
 			var difference error
-			inner, done := &failing{T: t}, make(chan struct{})
-			check := func() {
+			inner := &failing{T: t}
+			check := func(done chan struct{}) {
 				defer close(done)
 				if _, err := stay(); err != nil {
 					t.Error(err)
@@ -68,13 +71,16 @@ func TestKernelMutants(t *testing.T) {
 					}
 				})
 			}
-			go check()
-			<-done
-			if !inner.failed {
-				t.Fatal("nothing was found")
+			for round := 0; !inner.failed; round++ { // chance may miss it once
+				if round == 20 {
+					t.Fatal("nothing was found")
+				}
+				done := make(chan struct{})
+				go check(done)
+				<-done
 			}
 			t.Logf("%d packets, %v: %v", len(shown), fmt.Sprint(shown), difference)
-			if len(shown) != c.shortest {
+			if len(shown) < c.shortest || len(shown) > c.shortest && !c.chance {
 				t.Errorf("shown by %v, %d packets; want %d", shown, len(shown), c.shortest)
 			}
 		})
