@@ -1,8 +1,10 @@
 package model
 
 import (
+	"flag"
 	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,6 +32,7 @@ func (f *failing) Logf(string, ...any)   {}
 // A model that is wrong in one thing is found out, and the sequence that shows
 // it is shrunk to the shortest there is.
 func TestKernelMutants(t *testing.T) {
+	defer flag.Set("rapid.seed", flag.Lookup("rapid.seed").Value.String())
 	r := newRig(t, true, 1)
 	nat := middlebox.Behaviour{Mapping: middlebox.MapEndpointIndependent, Filtering: middlebox.FilterAddressDependent, Ports: middlebox.PreservePorts}
 	for name, c := range map[string]struct {
@@ -75,6 +78,7 @@ func TestKernelMutants(t *testing.T) {
 				if round == 20 {
 					t.Fatal("nothing was found")
 				}
+				flag.Set("rapid.seed", strconv.Itoa(1+round))
 				done := make(chan struct{})
 				go check(done)
 				<-done
