@@ -71,6 +71,24 @@ func unavailable(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
+// free skips the test where another network of the engine has the addresses of
+// the overlay's internet: two can't have them, so this machine can't run it.
+func (p *project) free(t *testing.T) {
+	t.Helper()
+	ours := netip.MustParsePrefix("198.18.0.0/15")
+	all, err := p.engine.NetworkList(t.Context(), network.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range all {
+		for _, c := range n.IPAM.Config {
+			if theirs, err := netip.ParsePrefix(c.Subnet); err == nil && theirs.Overlaps(ours) {
+				t.Skipf("the engine's network %s has %s already", n.Name, theirs)
+			}
+		}
+	}
+}
+
 // newProject has a compose file written whose image is the binary under test.
 // All of it is gone after the test, which fails if it isn't.
 func newProject(t *testing.T, scenario string) *project {
@@ -82,6 +100,7 @@ func newProject(t *testing.T, scenario string) *project {
 			break
 		}
 	}
+	p.free(t)
 	if p.argv == nil {
 		unavailable(t, "neither docker-compose nor docker compose is here")
 	}
