@@ -64,6 +64,14 @@ func (b *Bench) side(at string) (netip.Prefix, netip.Addr, error) {
 	return netip.Prefix{}, netip.Addr{}, fmt.Errorf("%q is neither a box nor %q", at, InternetName)
 }
 
+// bridgeAt is the name of the bridge at a place.
+func bridgeAt(at string) string {
+	if at == InternetName {
+		return internetBridge
+	}
+	return lanInterface
+}
+
 // Free gives addresses on the internet or on a box's LAN that neither the plan
 // nor an earlier call gave to anybody, the lowest first: a box that has a block
 // of ports for each address inside has them for low ones. It fails if there are
@@ -98,7 +106,9 @@ func (b *Bench) Free(at string, n int) ([]netip.Addr, error) {
 // namespace, which stays the bench's. Its default route leads through the
 // router there; routes are further ones, such as to the LAN of a firewall that
 // is a neighbour on the LAN of another box.
-// When Attach returns, packets pass between the point and its neighbours.
+// When Attach returns, packets pass between the point and its neighbours. Those
+// that are boxes are told where it is: what they found out themselves about a
+// point of the same address would outlive it.
 func (b *Bench) Attach(at string, addrs []netip.Addr, routes ...Route) (*ns.Handle, error) {
 	fail := func(err error) (*ns.Handle, error) {
 		return nil, fmt.Errorf("attach a measuring point to %s: %w", at, err)
@@ -126,22 +136,33 @@ func (b *Bench) Attach(at string, addrs []netip.Addr, routes ...Route) (*ns.Hand
 	b.spaces = append(b.spaces, point)
 	b.mu.Unlock()
 
-	port := fmt.Sprint("m", number)
+	port, mac := fmt.Sprint("m", number), hardwareAddress(pointEnd, addrs[0])
 	if err := inside(point, func(*rtnl) error { return setParameters(false) }); err != nil {
 		return fail(err)
 	}
 	err = inside(outer, func(r *rtnl) error {
 		r.addVeth(
 			end{port, measuringOffset + number, hardwareAddress(portEnd, addrs[0])}, bridge,
-			end{hostInterface, uplink, hardwareAddress(insideEnd, addrs[0])}, point)
+			end{hostInterface, uplink, mac}, point)
 		r.setGroup(port, measuringOffset+number, measuringGroup)
 		for _, a := range addrs {
-			r.addNeighbour(a, hardwareAddress(insideEnd, addrs[0]), bridge)
+			r.addNeighbour(a, mac, bridge)
 		}
 		return r.flush()
 	})
 	if err != nil {
 		return fail(err)
+	}
+	for _, box := range b.plan.directlyBehind(at) {
+		err := inside(b.network.Namespace(box.Name), func(r *rtnl) error {
+			for _, a := range addrs {
+				r.addNeighbour(a, mac, uplink)
+			}
+			return r.flush()
+		})
+		if err != nil {
+			return fail(err)
+		}
 	}
 	err = inside(point, func(r *rtnl) error {
 		r.setUp("lo", loopback)
@@ -161,7 +182,13 @@ func (b *Bench) Attach(at string, addrs []netip.Addr, routes ...Route) (*ns.Hand
 	if err != nil {
 		return fail(err)
 	}
-	if err := inside(outer, func(r *rtnl) error { return r.ready(port) }); err != nil {
+	err = inside(outer, func(r *rtnl) error {
+		if err := r.ready(port); err != nil {
+			return err
+		}
+		return settle(r.fd, bridgeAt(at)) // which has a carrier since the first port has one
+	})
+	if err != nil {
 		return fail(err)
 	}
 	return point, nil
@@ -175,15 +202,18 @@ func (b *Bench) Close() error {
 	var removals errgroup.Group // at once, since each waits for the kernel's grace periods
 	for at, addrs := range b.at {
 		removals.Go(func() error {
-			err := inside(b.network.Namespace(at), func(r *rtnl) error {
-				for _, a := range addrs {
-					r.removeNeighbour(a, bridge)
-				}
+			err := forget(b.network.Namespace(at), bridge, addrs)
+			for _, box := range b.plan.directlyBehind(at) {
+				err = errors.Join(err, forget(b.network.Namespace(box.Name), uplink, addrs))
+			}
+			err = errors.Join(err, inside(b.network.Namespace(at), func(r *rtnl) error {
 				r.removeGroup(measuringGroup)
-				return r.flush()
-			})
-			// Of a point that could not be made, there may be nothing to remove.
-			if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) {
+				if err := r.flush(); !errors.Is(err, unix.ENODEV) {
+					return err
+				}
+				return nil // of a point that could not be made, there may be nothing
+			}))
+			if err != nil {
 				return fmt.Errorf("remove measuring points of %s: %w", at, err)
 			}
 			return nil
@@ -205,6 +235,20 @@ func inside(h *ns.Handle, f func(*rtnl) error) error {
 			return err
 		}
 		return errors.Join(f(r), r.close())
+	})
+}
+
+// forget makes the namespace forget those of the neighbours that it knows at an
+// interface, whether it was told of them or has found them out.
+func forget(h *ns.Handle, index int, neighbours []netip.Addr) error {
+	return inside(h, func(r *rtnl) (err error) {
+		for _, a := range neighbours {
+			r.removeNeighbour(a, index)
+			if refused := r.flush(); !errors.Is(refused, unix.ENOENT) {
+				err = errors.Join(err, refused)
+			}
+		}
+		return err
 	})
 }
 

@@ -2,7 +2,6 @@ package topo
 
 import (
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 )
@@ -18,12 +17,11 @@ func TestBench(t *testing.T) {
 		for _, at := range []string{InternetName, "corp", "home"} {
 			if err := n.Namespace(at).Do(func() error {
 				all = append(all, interfaces(t)...)
-				neighbours, err := os.ReadFile("/proc/thread-self/net/arp")
-				all = append(all, string(neighbours))
-				return err
+				return nil
 			}); err != nil {
 				t.Fatal(err)
 			}
+			all = append(all, neighbours(t, n.Namespace(at)))
 		}
 		return all
 	}
@@ -82,5 +80,69 @@ func TestBench(t *testing.T) {
 	}
 	if _, err := b.Attach("nowhere", addrs("10.9.9.9")); err == nil {
 		t.Error("a point at an unknown place")
+	}
+}
+
+// A box on a LAN reaches a point there by all its addresses, also by one that an
+// earlier point had.
+func TestBenchAddressesMove(t *testing.T) {
+	plan, n := build(t, Description{
+		Boxes: []BoxDescription{{Name: "corp"}, {Name: "lab", Behind: "corp"}},
+		Hosts: []HostDescription{{Name: "dan", Behind: "lab"}},
+	})
+	lab, _ := plan.Box("lab")
+	dan, _ := plan.Host("dan")
+	from := listen(t, n.Namespace("dan"), dan.Addrs[0])
+	for range 3 {
+		b := NewBench(plan, n)
+		free, err := b.Free("corp", 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		point, err := b.Attach("corp", free, Route{To: lab.LAN, Via: lab.WAN[0]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range free {
+			at := listen(t, point, a)
+			deliver(t, from, at, "out")
+			deliver(t, at, from, "in")
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		slices.Reverse(free) // the first one is whose hardware address the point has
+		if point, err = b.Attach("corp", free); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range free {
+			deliver(t, from, listen(t, point, a), "moved")
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A LAN without hosts has no carrier until a point is attached, and passes
+// packets as soon as one is.
+func TestBenchOnEmptyLAN(t *testing.T) {
+	plan, n := build(t, Description{Boxes: []BoxDescription{{Name: "room", Translates: true}}})
+	room, _ := plan.Box("room")
+	from := listen(t, n.Namespace("room"), room.LANAddr)
+	for range 50 {
+		b := NewBench(plan, n)
+		free, err := b.Free("room", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		point, err := b.Attach("room", free)
+		if err != nil {
+			t.Fatal(err)
+		}
+		deliver(t, from, listen(t, point, free[0]), "in")
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

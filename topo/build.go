@@ -359,6 +359,7 @@ const (
 	nearEnd   = 2 // of a link with impairments, see links
 	farEnd    = 3
 	middle    = 4
+	pointEnd  = 5 // of a measuring point, see Bench: no box that has moved has it too
 )
 
 // hardwareAddress makes a locally administered unicast address (IEEE 802, the

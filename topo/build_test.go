@@ -235,6 +235,10 @@ func TestBuildOffloadsOffAndParameters(t *testing.T) {
 				want["net.ipv4.ip_forward"] = "1"
 				want["net.netfilter.nf_conntrack_acct"] = "1"
 				want["net.netfilter.nf_conntrack_timestamp"] = "1"
+				const bridged = "net.bridge.bridge-nf-call-iptables"
+				if _, err := ns.ReadSysctl(bridged); !errors.Is(err, os.ErrNotExist) {
+					want[bridged] = "0"
+				}
 				for _, i := range n.Interfaces(name) {
 					want["net.ipv4.conf."+i+".send_redirects"] = "0"
 					want["net.ipv4.conf."+i+".accept_redirects"] = "0"

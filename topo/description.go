@@ -50,6 +50,9 @@ type HostDescription struct {
 type Link struct {
 	Up   Shape `json:"up,omitzero"`   // towards the internet
 	Down Shape `json:"down,omitzero"` // from the internet
+	// Varies says that what the link loses may be changed while it is used, even
+	// if it loses nothing at first.
+	Varies bool `json:"varies,omitempty"`
 }
 
 // Shape is what one direction of a link does to packets: first the rate, then

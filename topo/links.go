@@ -38,10 +38,13 @@ type impaired struct {
 // Indexes in the namespace of the links: three to a link, from here on.
 const firstLink = 10
 
-// impairs says whether the link does anything but bound the rate.
+// impairs says whether the link does anything but bound the rate, or may come to.
 func (l Link) impairs() bool {
-	return l.Up.impairs() || l.Down.impairs()
+	return l.Varies || l.Up.impairs() || l.Down.impairs()
 }
+
+// random says whether frames fare differently, or may come to.
+func (l Link) random() bool { return l.Varies || l.Up.random() || l.Down.random() }
 
 func (s Shape) impairs() bool { return s.Delay > 0 || s.Jitter > 0 || s.Loss > 0 }
 
@@ -88,7 +91,7 @@ func (l *links) open() (err error) {
 		return err
 	}
 	for n, i := range l.all {
-		if kernel && !i.link.Up.random() && !i.link.Down.random() {
+		if kernel && !i.link.random() {
 			i.bridge = firstLink + 3*n + 2
 			l.rtnl.addBridge(fmt.Sprint("b", n), i.bridge, hardwareAddress(middle, i.outside[0].Addr()))
 		}
@@ -181,6 +184,19 @@ func (l *links) calm(calm bool) error {
 		}
 		return nil
 	})
+}
+
+// lose has a link of the pump lose a share of its frames from now on, each way.
+func (l *links) lose(name string, share float64) error {
+	for _, i := range l.all {
+		if i.name == name && i.link.Varies {
+			up, down := i.link.Up, i.link.Down
+			up.Loss, down.Loss = share, share
+			l.pump.Impair(name, up.impairment(), down.impairment())
+			return nil
+		}
+	}
+	return errors.New("its link is not one that varies")
 }
 
 // close ends the pump and gives the namespace up.

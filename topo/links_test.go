@@ -325,23 +325,27 @@ func TestLinksUndoThemselves(t *testing.T) {
 	}
 }
 
-// An interface that goes away under the pump is an error, and not silence.
+// An interface that goes away under the pump is an error, and not silence, even
+// where nothing is sent.
 func TestLinkThatBreaksIsADoubt(t *testing.T) {
 	n, a, b := pair(t, Link{Up: Shape{Jitter: time.Nanosecond, Delay: time.Nanosecond}})
 	deliver(t, a, b, "before")
+	if d := n.Doubts(); len(d) > 0 {
+		t.Errorf("doubts before: %q", d)
+	}
 	if err := inside(n.links.handle, func(r *rtnl) error {
 		r.add("remove link", unix.RTM_DELLINK, 0, upMessage(n.links.all[0].far.index))
 		return r.flush()
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); len(n.Doubts()) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("no doubt about a link without its outer end")
-		}
-		if _, err := a.WriteToUDPAddrPort([]byte("after"), address4(b)); err != nil {
-			t.Fatal(err)
-		}
+	select {
+	case <-n.links.pump.Done():
+	case <-time.After(5 * time.Second):
+		t.Fatal("the pump goes on without an outer end")
+	}
+	if d := n.Doubts(); len(d) == 0 || !strings.Contains(d[0], "network is down") {
+		t.Errorf("doubts about a link without its outer end: %q", d)
 	}
 	n.Close() // its error is the doubt
 }
@@ -368,4 +372,35 @@ func processorTime(t testing.TB) time.Duration {
 		t.Fatal(err)
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// A link that varies loses nothing until it is told to, and nothing again after
+// that; one that doesn't vary can't be told.
+func TestLose(t *testing.T) {
+	n, a, b := pair(t, Link{Varies: true})
+	came := func() bool {
+		if _, err := a.WriteToUDPAddrPort([]byte("x"), address4(b)); err != nil {
+			t.Fatal(err)
+		}
+		b.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err := b.Read(make([]byte, 8))
+		return err == nil
+	}
+	deliver(t, a, b, "before")
+	if err := n.Lose("a", 1); err != nil {
+		t.Fatal(err)
+	}
+	if came() {
+		t.Error("a datagram passed a link that loses all")
+	}
+	if err := n.Lose("a", 0); err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, a, b, "after")
+	if err := n.Lose("b", 1); err == nil {
+		t.Error("a link that doesn't vary loses packets")
+	}
+	if doubts := n.Doubts(); len(doubts) > 0 {
+		t.Errorf("doubts: %q", doubts)
+	}
 }

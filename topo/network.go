@@ -51,6 +51,18 @@ func (n *Network) Calm(calm bool) error {
 	return nil
 }
 
+// Lose has the uplink of a host or box, whose link varies, lose a share of its
+// packets from now on, each direction by itself; 0 ends it.
+func (n *Network) Lose(name string, share float64) error {
+	if n.links == nil || n.links.pump == nil {
+		return fmt.Errorf("lose packets of %s: no link varies", name)
+	}
+	if err := n.links.lose(name, share); err != nil {
+		return fmt.Errorf("lose packets of %s: %w", name, err)
+	}
+	return nil
+}
+
 // Links says what became of the frames of each link that the user-space pump
 // serves, in the order of the plan.
 func (n *Network) Links() ([]pump.Report, error) {

@@ -28,7 +28,9 @@ var everywhere = []parameter{
 
 // routers is set in the namespaces of boxes and of the internet. A redirect
 // (RFC 792) would lead hosts around a box. Accounting and timestamps of
-// connection tracking are evidence.
+// connection tracking are evidence. With br_netfilter, which Docker loads, a
+// bridge would translate by itself what it bridges, and lose what goes back to
+// the port that it came from, such as a hairpin's packet to its own sender.
 var routers = []parameter{
 	{name: "net.ipv4.ip_forward", value: "1"},
 	{name: "net.ipv4.conf.all.send_redirects", value: "0"},
@@ -37,6 +39,7 @@ var routers = []parameter{
 	{name: "net.ipv4.conf.default.accept_redirects", value: "0"},
 	{name: "net.netfilter.nf_conntrack_acct", value: "1"},
 	{name: "net.netfilter.nf_conntrack_timestamp", value: "1"},
+	{name: "net.bridge.bridge-nf-call-iptables", value: "0", optional: true},
 }
 
 // hosts is set in the namespaces of hosts.

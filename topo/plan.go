@@ -39,6 +39,15 @@ type Box struct {
 	Link       Link         `json:"link,omitzero"`
 }
 
+// Routed are the LANs of the firewalls behind the box: addresses in them reach
+// it as they are.
+func (b Box) Routed() (networks []netip.Prefix) {
+	for _, r := range b.Routes {
+		networks = append(networks, r.To)
+	}
+	return networks
+}
+
 // Host is one host.
 type Host struct {
 	Name    string       `json:"name"`
@@ -92,6 +101,17 @@ func (p *Plan) Box(name string) (Box, bool) {
 		}
 	}
 	return Box{}, false
+}
+
+// directlyBehind returns the boxes on the LAN of a box. It is empty for the
+// internet, where nobody has neighbours but the router.
+func (p *Plan) directlyBehind(box string) (inner []Box) {
+	for _, b := range p.Boxes {
+		if b.Behind == box && box != "" {
+			inner = append(inner, b)
+		}
+	}
+	return inner
 }
 
 // Chain returns the names of the boxes between a host and the internet, from

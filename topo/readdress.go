@@ -61,8 +61,9 @@ func (n *Network) Readdress(p *Plan, name string, to []netip.Addr) (*Plan, error
 		for _, a := range to {
 			r.addAddress(wanInterface, uplink, netip.PrefixFrom(a, box.WANBits))
 		}
-		// The default route went with the addresses.
+		// The default route went with the addresses, and what was known of the gateway.
 		r.addRoute(Route{To: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: box.Gateway}, uplink)
+		r.addNeighbour(box.Gateway, hardwareAddress(insideEnd, box.Gateway), uplink)
 		return r.flush()
 	})
 	if err != nil {
@@ -89,6 +90,24 @@ func (n *Network) Readdress(p *Plan, name string, to []netip.Addr) (*Plan, error
 	})
 	if err != nil {
 		return fail(err)
+	}
+	// Neighbours on a LAN may know the old addresses, and the new ones as those of
+	// a box that has had them before.
+	var neighbours []string
+	for _, b := range p.directlyBehind(box.Behind) {
+		if b.Name != name {
+			neighbours = append(neighbours, b.Name)
+		}
+	}
+	for _, h := range p.Hosts {
+		if h.Behind == box.Behind && h.Behind != "" {
+			neighbours = append(neighbours, h.Name)
+		}
+	}
+	for _, neighbour := range neighbours {
+		if err := forget(n.Namespace(neighbour), uplink, slices.Concat(box.WAN, to)); err != nil {
+			return fail(err)
+		}
 	}
 	return &after, nil
 }

@@ -128,7 +128,7 @@ func (p *Pump) open(space *ns.Handle) error {
 		return err
 	}
 	for n, l := range p.lanes {
-		if err := p.watch(l.from.fd, n, unix.EPOLLIN); err != nil {
+		if err := p.watch(l.from.FD(), n, unix.EPOLLIN); err != nil {
 			return err
 		}
 	}
@@ -188,8 +188,12 @@ func (p *Pump) loop() error {
 			return nil
 		}
 		p.mu.Lock()
-		p.take(events[:n])
-		next, waits, err := p.give(s, frames)
+		err = p.take(events[:n])
+		var next time.Duration
+		waits := false
+		if err == nil {
+			next, waits, err = p.give(s, frames)
+		}
 		p.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("frame pump: %w", err)
@@ -210,7 +214,7 @@ func (p *Pump) loop() error {
 }
 
 // take puts what has come in at the ports onto their lines.
-func (p *Pump) take(ready []unix.EpollEvent) {
+func (p *Pump) take(ready []unix.EpollEvent) error {
 	calm := p.calm.Load()
 	for _, e := range ready {
 		if e.Fd < 0 {
@@ -224,7 +228,13 @@ func (p *Pump) take(ready []unix.EpollEvent) {
 			}
 			l.line.Push(at, frame, calm)
 		})
+		if e.Events&unix.EPOLLERR != 0 {
+			if err := l.from.Fault(); err != nil {
+				return fmt.Errorf("take from %s: %w", l.from.name, err)
+			}
+		}
 	}
+	return nil
 }
 
 // give sends what is due, and says when the next frame is, if there is one.
@@ -256,9 +266,9 @@ func (p *Pump) give(s *sender, frames [][]byte) (next time.Duration, waits bool,
 }
 
 // refusal says whether an error concerns one frame: the interface has no room
-// for it, or is down.
+// for it.
 func refusal(err error) bool {
-	for _, of := range []error{unix.ENOBUFS, unix.EAGAIN, unix.ENETDOWN, unix.ENOMEM, unix.EMSGSIZE, unix.EINTR} {
+	for _, of := range []error{unix.ENOBUFS, unix.EAGAIN, unix.ENOMEM, unix.EMSGSIZE, unix.EINTR} {
 		if errors.Is(err, of) {
 			return true
 		}
@@ -270,6 +280,18 @@ func refusal(err error) bool {
 // under way stay as late as they are, and nothing overtakes them.
 func (p *Pump) Calm(calm bool) { p.calm.Store(calm) }
 
+// Impair has a link do something else to the frames that come from now on. A name
+// that no link has changes nothing.
+func (p *Pump) Impair(name string, up, down Impairment) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n, l := range p.links {
+		if l.Name == name {
+			p.lanes[2*n].line.Impairment, p.lanes[2*n+1].line.Impairment = up, down
+		}
+	}
+}
+
 // Report says what became of the frames, link by link. The error is why the pump
 // has ended before it was closed, if it has.
 func (p *Pump) Report() ([]Report, error) {
@@ -280,17 +302,18 @@ func (p *Pump) Report() ([]Report, error) {
 	for i, l := range p.links {
 		up, down := p.lanes[2*i], p.lanes[2*i+1]
 		for _, l := range []*lane{up, down} {
-			if l.from.fd < 0 {
-				continue // closed, and counted before
-			}
 			n, err := l.from.unread()
-			l.line.Unread += n
+			l.line.Unread = n
 			errs = append(errs, err)
 		}
 		reports[i] = Report{l.Name, up.line.Counts, down.line.Counts}
 	}
 	return reports, errors.Join(errs...)
 }
+
+// Done is closed when the pump has ended, because it was closed or because it
+// could not go on: Report says why.
+func (p *Pump) Done() <-chan struct{} { return p.done }
 
 // Close ends the pump and waits for it. What is under way is lost. It returns
 // why the pump ended before, if it did. A second Close does nothing.
@@ -321,7 +344,7 @@ func (p *Pump) release() error {
 	var closing sync.WaitGroup
 	for i, l := range p.lanes {
 		if l.from != nil {
-			closing.Go(func() { errs[i] = l.from.close() })
+			closing.Go(func() { errs[i] = l.from.Close() })
 		}
 	}
 	closing.Wait()
