@@ -9,6 +9,7 @@ import (
 
 	"gauntlet/nodes/control"
 	"gauntlet/nodes/directory"
+	"gauntlet/nodes/directory/freedom"
 	"gauntlet/nodes/directory/reach"
 	"gauntlet/nodes/identity"
 	"gauntlet/nodes/link"
@@ -32,22 +33,30 @@ type Call struct {
 	overGroup  bool          // the signalling goes over them
 	grouped    chan struct{} // closed once group is set
 	held       int           // relays that both ends hold, as last counted
-	noGroup    error         // why there are no relays
-	asking     bool          // for relays
-	redeemed   bool          // the token of this end's offer was used
+	counted    bool          // it is settled which
+	refilled   time.Time     // when there last were enough of them, or others were asked for
+	refilling  bool
+	noGroup    error // why there are no relays
+	asking     bool  // for relays
+	redeemed   bool  // the token of this end's offer was used
 	invited    bool
 	agreed     time.Time // when the other end's offer came; zero: not yet
 	mine       offer
 	theirs     offer
-	checker    *checker // nil without checks
-	direct     *direct  // likewise
-	tcp        *route   // straight to the other end, nil without
-	pair       *pair    // the best that works
+	checker    *checker     // nil without checks
+	direct     *direct      // likewise
+	freedom    *freedom.End // likewise
+	named      *pair        // the pair for which the next two are known
+	mineFree   bool         // no box filters what the other end sends to this one
+	theirsFree bool         // and the other way round
+	tcp        *route       // straight to the other end, nil without
+	pair       *pair        // the best that works
 	paths      paths
 	opening    map[int]bool // legs that are being opened
 	media      control.Path
 	failures   []error
 	down       bool // the call is taken down: nothing new may start
+	hangingUp  bool // an end hangs up: media stays where it is
 
 	checked chan struct{} // closed once it is known whether there is a direct path
 	poke    chan struct{} // capacity 1: something to decide
@@ -296,14 +305,15 @@ func (c *Call) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("say how to reach this end: %w", err)
 	}
+	client := c.service.client
+	checks := mine.UDP && (client.Profile.Punch || mine.Public)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.down {
 		return errors.New("the call is over")
 	}
 	c.mine = mine
-	client := c.service.client
-	if mine.UDP && (client.Profile.Punch || mine.Public) {
+	if checks {
 		c.direct = newDirect(client.Socket, c.take)
 		c.checker = newChecker(client.Socket, mine, c.direct.hear, c.works)
 	}

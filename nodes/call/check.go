@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -66,9 +65,6 @@ func newChecker(socket *datagram.Socket, mine offer, heard func(netip.AddrPort),
 
 func (c *checker) close() { c.unanswer() }
 
-// name is the USERNAME of requests from one end to the other, RFC 8445 §7.2.2.
-func name(to, from string) string { return to + ":" + from }
-
 // take takes a message of the other end's. It runs in the socket's reader.
 func (c *checker) take(from netip.AddrPort, m *stun.Message) bool {
 	switch m.Type {
@@ -83,8 +79,7 @@ func (c *checker) take(from netip.AddrPort, m *stun.Message) bool {
 // answer takes a request. It answers before the other end's offer came, since
 // this end's password is all that it takes.
 func (c *checker) answer(from netip.AddrPort, m *stun.Message) bool {
-	var user stun.Username
-	if user.GetFrom(m) != nil || !strings.HasPrefix(user.String(), name(c.mine.User, "")) {
+	if !c.mine.named(m) {
 		return false
 	}
 	c.mu.Lock()
@@ -95,15 +90,14 @@ func (c *checker) answer(from netip.AddrPort, m *stun.Message) bool {
 			c.found(pair{to: from, tentative: true})
 		}
 	}()
-	if c.theirs != nil && user.String() != name(c.mine.User, c.theirs.User) {
+	var user stun.Username
+	if c.theirs != nil && (user.GetFrom(m) != nil || user.String() != name(c.mine.User, c.theirs.User)) {
 		return false
 	}
-	key := stun.NewShortTermIntegrity(c.mine.Password)
-	if key.Check(m) != nil || stun.Fingerprint.Check(m) != nil {
+	if !c.mine.proved(m) {
 		return true // it uses this call's name, but not its password
 	}
-	response, err := stun.Build(stun.NewTransactionIDSetter(m.TransactionID), stun.BindingSuccess,
-		&stun.XORMappedAddress{IP: from.Addr().AsSlice(), Port: int(from.Port())}, key, stun.Fingerprint)
+	response, err := c.mine.success(from, m)
 	if err != nil {
 		return true
 	}
@@ -164,7 +158,8 @@ func (c *checker) answered(from netip.AddrPort, m *stun.Message) bool {
 	return true
 }
 
-// begin takes the other end's offer and sends the first round of checks: to
+// begin takes the other end's offer, as far as it is usable, and sends the first
+// round of checks: to
 // the predicted ports before all others, since each new destination takes a
 // port of this end's own box, and in the order in which the other end's box
 // gives them out.
@@ -172,20 +167,16 @@ func (c *checker) begin(theirs offer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.theirs = &theirs
-	list := slices.Clone(theirs.Predicted[:min(len(theirs.Predicted), maxCandidates)])
-	for _, to := range theirs.Candidates[:min(len(theirs.Candidates), maxCandidates)] {
+	list := slices.Clone(theirs.Predicted)
+	for _, to := range theirs.Candidates {
 		// What a box that maps each destination anew gave for a supernode is of
 		// no use, and the others are.
-		if len(list) > 0 && to == theirs.External {
-			continue
-		}
-		// A private address means nothing beyond its own box.
-		if !to.Addr().IsPrivate() || c.mine.External.Addr() == theirs.External.Addr() {
+		if len(theirs.Predicted) == 0 || to != theirs.External {
 			list = append(list, to)
 		}
 	}
 	for _, to := range list {
-		if to.IsValid() && !slices.ContainsFunc(c.checks, func(k *check) bool { return k.to == to }) {
+		if !slices.ContainsFunc(c.checks, func(k *check) bool { return k.to == to }) {
 			c.add(to)
 		}
 	}
@@ -208,9 +199,7 @@ func (c *checker) round() (sent int) {
 // send sends a candidate's request. Called with the lock held.
 func (c *checker) send(k *check) {
 	if k.request == nil {
-		m, err := stun.Build(stun.TransactionID, stun.BindingRequest,
-			stun.NewUsername(name(c.theirs.User, c.mine.User)),
-			stun.NewShortTermIntegrity(c.theirs.Password), stun.Fingerprint)
+		m, err := c.theirs.request(c.mine)
 		if err != nil {
 			return // a username of the other end's that is too long
 		}
@@ -248,11 +237,10 @@ func (c *checker) run(ctx context.Context, interval time.Duration) error {
 // hopeless says that no check can succeed between two ends' boxes: one maps
 // each destination to a port that can't be known (RFC 4787's address- and
 // port-dependent), and the other lets in only what comes from a known port.
-func hopeless(a, b offer) bool {
+func hopeless(mine, theirs offer) bool {
 	const dependent = "address-and-port-dependent"
-	if a.External.Addr() == b.External.Addr() {
-		return false // behind one box, perhaps
+	lost := func(a, b offer) bool {
+		return a.Mapping == dependent && len(a.Predicted) == 0 && b.Filtering == dependent
 	}
-	return a.Mapping == dependent && len(a.Predicted) == 0 && b.Filtering == dependent ||
-		b.Mapping == dependent && len(b.Predicted) == 0 && a.Filtering == dependent
+	return !theirs.near(mine) && (lost(mine, theirs) || lost(theirs, mine))
 }

@@ -11,12 +11,14 @@ import (
 
 	"gauntlet/nodes/datagram"
 	"gauntlet/nodes/identity"
+	"gauntlet/nodes/network"
 	"gauntlet/nodes/network/memory"
 	"gauntlet/nodes/profile"
 )
 
 // end is one end of the checks.
 type end struct {
+	host    network.Network
 	socket  *datagram.Socket
 	offer   offer
 	checker *checker
@@ -35,8 +37,8 @@ func newEnd(t *testing.T, net *memory.Internet, addr string, public bool) *end {
 	}
 	e := &end{found: make(chan pair, 8)}
 	at := netip.AddrPortFrom(netip.MustParseAddr(addr), 4000)
-	host := net.Host(addr, at.Addr())
-	if e.socket, err = datagram.Listen(context.Background(), host, at, datagram.Config{Keys: keys, Profile: p}); err != nil {
+	e.host = net.Host(addr, at.Addr())
+	if e.socket, err = datagram.Listen(context.Background(), e.host, at, datagram.Config{Keys: keys, Profile: p}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.socket.Close() })
@@ -143,22 +145,46 @@ func TestChecksEndWithoutAPath(t *testing.T) {
 	})
 }
 
-func TestPrivateCandidatesStayAtHome(t *testing.T) {
-	private, public := netip.MustParseAddrPort("10.0.0.2:4000"), netip.MustParseAddrPort("198.18.0.2:4000")
-	theirs := offer{UDP: true, External: public, Candidates: []netip.AddrPort{public, private}}
-	synctest.Test(t, func(t *testing.T) {
-		net := memory.New()
-		for external, want := range map[string]int{"198.18.0.2:5000": 2, "198.18.0.3:5000": 1} {
-			e := newEnd(t, net, "198.18.0.9", true)
-			e.offer.External = netip.MustParseAddrPort(external)
-			e.listen(t)
-			e.checker.begin(theirs)
-			if got := len(e.checker.checks); got != want {
-				t.Errorf("from behind %s: %d candidates, want %d", external, got, want)
-			}
-			e.socket.Close()
+// onLink is a host that has an address on its own network.
+type onLink struct {
+	network.Network
+	addr netip.Addr
+}
+
+func (o onLink) OnLink(addr netip.Addr) bool { return addr == o.addr }
+
+// What an offer names is sent to only where it means something: private addresses
+// behind the same box, or on the same network, which a box with several external
+// addresses may be around; and never what is no other host's.
+func TestUsable(t *testing.T) {
+	at := netip.MustParseAddrPort
+	private, public := at("10.0.0.2:4000"), at("198.18.0.2:4000")
+	theirs := offer{UDP: true, External: public, Listen: private, Predicted: []netip.AddrPort{at("127.0.0.1:22"), at("198.18.0.2:4001")},
+		Candidates: []netip.AddrPort{public, at("127.0.0.1:22"), private, at("224.0.0.1:9"), {}, at("198.18.0.2:0")}}
+	net := memory.New()
+	host := net.Host("me", at("198.18.0.9:1").Addr())
+	for name, c := range map[string]struct {
+		external string
+		host     network.Network
+		near     bool
+	}{
+		"behind the same box":             {"198.18.0.2:5000", host, true},
+		"elsewhere":                       {"198.18.0.3:5000", host, false},
+		"on the same network, seen apart": {"198.18.0.3:5000", onLink{host, private.Addr()}, true},
+	} {
+		mine := offer{External: at(c.external), Mapping: "address-and-port-dependent"}
+		got := theirs.usable(mine, c.host)
+		want := []netip.AddrPort{public}
+		if c.near {
+			want = append(want, private)
 		}
-	})
+		if !slices.Equal(got.Candidates, want) || !slices.Equal(got.Predicted, theirs.Predicted[1:]) || got.Listen.IsValid() != c.near {
+			t.Errorf("%s: %v, %v and %v", name, got.Candidates, got.Predicted, got.Listen)
+		}
+		if got.near(mine) != c.near {
+			t.Errorf("%s: near %v", name, got.near(mine))
+		}
+	}
 }
 
 // TestPredictedPortsComeFirst checks the order in which a box is asked for

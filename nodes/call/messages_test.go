@@ -2,13 +2,17 @@ package call
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"gauntlet/nodes/directory"
 	"gauntlet/nodes/identity"
 	"gauntlet/nodes/media"
+	"gauntlet/nodes/network"
 	"gauntlet/nodes/network/memory"
 	"gauntlet/nodes/relay"
 	"gauntlet/nodes/wire"
@@ -53,6 +57,10 @@ func FuzzOffer(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	if b, err = wire.Marshal(offer{UDP: true, External: at, Candidates: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:22"), {}}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var theirs offer
 		if wire.Unmarshal(body, &theirs) != nil {
@@ -61,7 +69,13 @@ func FuzzOffer(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) {
 			e := newEnd(t, memory.New(), "198.18.0.1", true)
 			e.listen(t)
+			theirs = theirs.usable(e.offer, e.host)
 			e.checker.begin(theirs)
+			for _, k := range e.checker.checks {
+				if !network.Unicast(k.to) {
+					t.Errorf("%s is checked", k.to)
+				}
+			}
 			if n := len(e.checker.checks); n > 2*maxCandidates {
 				t.Errorf("%d addresses are checked", n)
 			}
@@ -153,5 +167,17 @@ func TestPaths(t *testing.T) {
 	p.direct = &route{relay: noRelay}
 	if p.use(p.best()); p.current != p.direct {
 		t.Error("a direct route is better than a relay")
+	}
+}
+
+// TestFailuresAreBounded has a call fail on its way to media again and again.
+func TestFailuresAreBounded(t *testing.T) {
+	c := &Call{service: &Service{client: &directory.Client{Log: slog.New(slog.DiscardHandler)}}, peer: &identity.Certificate{},
+		paths: newPaths(), changed: make(chan struct{}), poke: make(chan struct{}, 1)}
+	for n := range 1000 {
+		c.fail(fmt.Errorf("attempt %d", n))
+	}
+	if len(c.failures) != maxFailures || c.failures[0].Error() != "attempt 0" {
+		t.Errorf("%d failures are held, the first: %v", len(c.failures), c.failures[0])
 	}
 }

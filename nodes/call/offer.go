@@ -8,13 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"gauntlet/nodes/network"
 	"gauntlet/nodes/stun"
 )
 
 const (
-	// sightLife is how long a sighting holds: well below the shortest life of
-	// a binding in the field, 20 s (FSK05).
-	sightLife = 3 * time.Second
 	// freshAsked is how many new destinations are asked for a prediction.
 	freshAsked = 3
 	// forgotten is when a box has forgotten a destination, for all that is
@@ -24,41 +22,14 @@ const (
 	predictedPorts = 8
 )
 
-// sighting is how this end's UDP socket is seen from outside.
-type sighting struct {
-	begun    time.Time
-	done     chan struct{}  // closed when the rest is set
-	external netip.AddrPort // zero: nobody answered
-}
-
-// look asks a supernode by STUN how this end's socket is seen, unless that was
-// done a moment ago: a binding that was known before may have expired, and what
-// the box gives now is another one. It does not wait.
-func (s *Service) look() *sighting {
+// look has it found out how this end's socket is seen, by the time that it is
+// asked for. It does not wait.
+func (s *Service) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	if s.seen != nil && now.Sub(s.seen.begun) < sightLife {
-		return s.seen
+	if s.ctx.Err() == nil {
+		s.tasks.Go(func() { s.client.See(s.ctx) })
 	}
-	seen := &sighting{begun: now, done: make(chan struct{})}
-	s.seen = seen
-	if s.ctx.Err() != nil || !s.client.Reach().UDP || s.client.Observe == nil {
-		close(seen.done)
-		return seen
-	}
-	s.tasks.Go(func() {
-		defer close(seen.done)
-		ctx, cancel := context.WithTimeout(s.ctx, s.client.Profile.UDPAnswer+s.client.Profile.STUNWait)
-		defer cancel()
-		external, err := s.client.Observe(ctx)
-		if err != nil {
-			s.client.Log.Info("no supernode says how this end is seen", "error", err)
-			return
-		}
-		seen.external = external
-	})
-	return seen
 }
 
 // predict asks supernodes to which this socket has sent nothing lately: a box
@@ -144,7 +115,7 @@ func (s *Service) fresh(want int) []netip.AddrPort {
 
 // offer describes the ways to this end, with fresh credentials. Host addresses
 // that are private go along for a peer behind the same box (RFC 8445 §5.1.1).
-// It waits for the sighting.
+// It waits until it is known how this end is seen.
 func (s *Service) offer(ctx context.Context) (offer, error) {
 	reach := s.client.Reach()
 	o := offer{UDP: reach.UDP, Public: reach.PublicUDP, External: reach.External, User: rand.Text(), Password: rand.Text()}
@@ -160,14 +131,10 @@ func (s *Service) offer(ctx context.Context) (offer, error) {
 	}
 	local := s.client.Network.Addrs()
 	if !o.Public || !slices.Contains(local, o.External.Addr()) {
-		seen := s.look()
-		select {
-		case <-seen.done:
-		case <-ctx.Done():
+		if seen := s.client.See(ctx); seen.IsValid() {
+			o.External = seen
+		} else if ctx.Err() != nil {
 			return o, context.Cause(ctx)
-		}
-		if seen.external.IsValid() {
-			o.External = seen.external
 		}
 		if s.client.Predict != nil && s.client.Predict() {
 			// Last of all: whatever is sent to a new place takes a port.
@@ -185,4 +152,30 @@ func (s *Service) offer(ctx context.Context) (offer, error) {
 		}
 	}
 	return o, nil
+}
+
+// usable leaves of the other end's offer the addresses that this end can send to,
+// and not more of them than an offer may name. Private ones mean nothing beyond their
+// own box, which is this end's too where that has the same external address, or the
+// address is on this end's own network.
+func (o offer) usable(mine offer, nw network.Network) offer {
+	unusable := func(a netip.AddrPort) bool {
+		return !network.Unicast(a) ||
+			a.Addr().IsPrivate() && mine.External.Addr() != o.External.Addr() && !nw.OnLink(a.Addr())
+	}
+	keep := func(list []netip.AddrPort) []netip.AddrPort {
+		return slices.DeleteFunc(slices.Clone(list[:min(len(list), maxCandidates)]), unusable)
+	}
+	o.Candidates, o.Predicted = keep(o.Candidates), keep(o.Predicted)
+	if unusable(o.Listen) {
+		o.Listen = netip.AddrPort{}
+	}
+	return o
+}
+
+// near says whether an offer, of which what is not usable was left out, is that of
+// an end behind the same box, perhaps.
+func (o offer) near(mine offer) bool {
+	return o.External.Addr() == mine.External.Addr() ||
+		slices.ContainsFunc(o.Candidates, func(a netip.AddrPort) bool { return a.Addr().IsPrivate() })
 }

@@ -1,10 +1,10 @@
 package call
 
 import (
-	"slices"
 	"time"
 
 	"gauntlet/nodes/control"
+	"gauntlet/nodes/directory/freedom"
 	"gauntlet/nodes/relay"
 )
 
@@ -178,45 +178,13 @@ func (c *Call) claim(r *route) control.Path {
 	if !c.caller {
 		from, to = to, from
 	}
-	path := control.Path{Path: "punched", Relays: c.held, Legs: []control.Leg{{From: from, To: to, Transport: r.transport.String()}}}
 	callee, caller := c.free()
 	if r.transport == relay.TCP {
 		callee = r.dialled == c.caller
 		caller = !callee
 	}
-	switch {
-	case callee:
-		path.Path = "direct"
-	case caller:
-		path.Path = "reversed"
+	return control.Path{
+		Path: freedom.Path(callee, caller), Relays: c.held,
+		Legs: []control.Leg{{From: from, To: to, Transport: r.transport.String()}},
 	}
-	return path
-}
-
-// free says of which end no box filters what the other sends: it has a public
-// address that anybody reaches, or the other reaches it at its own private
-// one, or both are on one subnet.
-func (c *Call) free() (callee, caller bool) {
-	if c.near() {
-		return true, true
-	}
-	mine, theirs := c.mine.Public, c.theirs.Public
-	if c.pair != nil {
-		theirs = theirs || c.pair.host
-		for _, own := range c.mine.Candidates {
-			mine = mine || own == c.pair.mapped && own.Addr().IsPrivate() && own != c.mine.External
-		}
-	}
-	if c.caller {
-		return theirs, mine
-	}
-	return mine, theirs
-}
-
-// near says that media goes between the two ends' own addresses on a subnet of
-// both, where there is no box between, whatever is in front of both.
-func (c *Call) near() bool {
-	return c.pair != nil && slices.Contains(c.theirs.Candidates, c.pair.to) &&
-		slices.Contains(c.mine.Candidates, c.pair.mapped) &&
-		c.service.client.Network.OnLink(c.pair.to.Addr())
 }

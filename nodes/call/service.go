@@ -10,6 +10,7 @@ import (
 
 	"gauntlet/nodes/control"
 	"gauntlet/nodes/directory"
+	"gauntlet/nodes/directory/freedom"
 	"gauntlet/nodes/directory/reach"
 	"gauntlet/nodes/identity"
 )
@@ -33,6 +34,7 @@ type Summary struct {
 type Config struct {
 	Client *directory.Client
 	Reach  *reach.Reacher
+	Free   *freedom.Service
 	// Accept decides on another user's call by its subject; nil accepts all.
 	Accept func(from *identity.Certificate, subject []byte) error
 	// Ended is told of every call that is over; nil: nobody is.
@@ -44,6 +46,7 @@ type Service struct {
 	config Config
 	client *directory.Client
 	reach  *reach.Reacher
+	free   *freedom.Service
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -51,7 +54,6 @@ type Service struct {
 	mu    sync.Mutex
 	calls map[directory.Session]*Call
 	past  []Summary                    // of the last calls, the newest at the end
-	seen  *sighting                    // the last one, nil at first
 	asked map[netip.AddrPort]time.Time // STUN servers, for predictions, and when
 	last  netip.AddrPort               // that a box in sequence gave; zero: none is known to
 }
@@ -62,7 +64,7 @@ const maxPast = 8
 // New makes the service and takes the connections of callers. It lasts until
 // ctx ends or Close is called.
 func New(ctx context.Context, config Config) *Service {
-	s := &Service{config: config, client: config.Client, reach: config.Reach, calls: map[directory.Session]*Call{}, asked: map[netip.AddrPort]time.Time{}}
+	s := &Service{config: config, client: config.Client, reach: config.Reach, free: config.Free, calls: map[directory.Session]*Call{}, asked: map[netip.AddrPort]time.Time{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.reach.Handle(identity.ALPNCall, s.serve)
 	s.reach.HandleGroup(relaysPurpose, s.takeGroup)

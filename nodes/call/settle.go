@@ -20,12 +20,15 @@ func (c *Call) agree(theirs offer) error {
 	if !c.agreed.IsZero() || c.down {
 		return errors.New("the call is over, or agreed on already")
 	}
+	theirs = theirs.usable(c.mine, c.service.client.Network)
 	c.agreed, c.theirs = time.Now(), theirs
 	switch {
 	case c.checker != nil && theirs.UDP && (p.Punch || theirs.Public):
 		c.checker.begin(theirs)
 		c.paths.relayed = hopeless(c.mine, theirs)
+		c.service.client.Socket.Know(c.peer) // it may ask who is free before this end does
 		c.start(c.check)
+		c.start(c.nameDirect)
 	case c.mine.UDP && theirs.UDP || !c.mine.Listen.IsValid() && !theirs.Listen.IsValid():
 		close(c.checked)
 		c.paths.relayed = true
@@ -50,13 +53,18 @@ func (c *Call) check() {
 	}
 }
 
+// maxFailures bounds what is said of a call for which there is no media path.
+const maxFailures = 2 * maxRelays
+
 // fail notes what went wrong on the way to a media path; relays may carry from
 // then on.
 func (c *Call) fail(err error) {
 	c.service.client.Log.Info("media", "peer", c.peer.Name, "error", err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failures = append(c.failures, err)
+	if len(c.failures) < maxFailures {
+		c.failures = append(c.failures, err)
+	}
 	c.paths.relayed = true
 	c.stir()
 }
@@ -186,9 +194,10 @@ func (c *Call) takeLegs(body []byte) error {
 			c.seekRelays()
 		case l.Relay < 0 || l.Relay >= maxRelays:
 		default:
+			_, known := c.paths.ready[l.Relay]
 			c.paths.ready[l.Relay] = l.Transport
-			if c.group != nil {
-				c.openLeg(l.Relay)
+			if !known || !c.paths.bad[l.Relay] {
+				c.openReady(l.Relay)
 			}
 		}
 	}
@@ -197,6 +206,14 @@ func (c *Call) takeLegs(body []byte) error {
 	}
 	c.decide()
 	return nil
+}
+
+// openReady opens a leg where the other end has one, if this end has been given
+// that relay. Called with the lock held.
+func (c *Call) openReady(i int) {
+	if c.group != nil && i < c.group.Len() {
+		c.openLeg(i)
+	}
 }
 
 // settle waits at the caller's end until media came in, and it is settled
@@ -234,6 +251,7 @@ func (c *Call) settle(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+	c.awaitName(ctx)
 	c.replenish(ctx)
 	c.countRelays(ctx)
 	return nil
@@ -265,8 +283,14 @@ func (c *Call) countRelays(ctx context.Context) {
 	held := group.Held(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.held = held
-	c.media.Relays, c.signalling.Relays = held, held
+	c.counted = true
+	c.holds(held)
+}
+
+// holds enters in the paths how many relays both ends hold. Called with the lock
+// held.
+func (c *Call) holds(relays int) {
+	c.held, c.media.Relays, c.signalling.Relays = relays, relays, relays
 }
 
 // maxRelays bounds the relays of a call, those in the place of others among
@@ -347,13 +371,15 @@ func (c *Call) giveGroup(group *reach.Group) {
 	}
 	if c.group != nil {
 		c.group.Absorb(group)
-		return
+	} else {
+		c.group, c.held = group, group.Len()
+		close(c.grouped)
+		group.StandBy(c.service.client.Profile.StandbyInterval)
 	}
-	c.group, c.held = group, group.Len()
-	close(c.grouped)
-	group.StandBy(c.service.client.Profile.StandbyInterval)
 	for i := range c.paths.ready {
-		c.openLeg(i)
+		if c.paths.legs[i] == nil && !c.paths.bad[i] {
+			c.openReady(i)
+		}
 	}
 	c.stir()
 }

@@ -35,7 +35,7 @@ func (c *Call) take(r *route, packet []byte) {
 
 // decide has this end send on the best route. Called with the lock held.
 func (c *Call) decide() {
-	if c.down || c.isOver() {
+	if c.down || c.hangingUp || c.isOver() {
 		return
 	}
 	if r := c.paths.best(); c.paths.use(r) {
@@ -85,14 +85,24 @@ func (c *Call) look(ticked bool) {
 	p := c.service.client.Profile
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.down {
+	if c.down || c.hangingUp {
 		return
+	}
+	if ticked && c.counted {
+		c.holds(c.group.Alive())
+		c.refill()
 	}
 	direct := c.paths.direct != nil && !c.paths.dead
 	if !direct && time.Since(c.agreed) >= p.DirectHeadStart {
 		c.paths.relayed = true
 	}
-	if c.paths.follow() {
+	if old, quiet := c.paths.current, c.paths.quiet; c.paths.follow() {
+		if quiet >= patience/2 || old.transport == relay.TCP {
+			// The other end has left the relay for its silence, and isn't there to be
+			// signalled to either. Over TCP nothing else makes it leave, and this end may
+			// hear what is late, and of the other's leaving only seconds later.
+			c.leave(old)
+		}
 		c.switched()
 	}
 	if ticked && c.paths.silent() {
@@ -110,6 +120,33 @@ func (c *Call) look(ticked bool) {
 	case c.paths.relayed || time.Since(c.agreed) >= p.DirectHeadStart/legLead:
 		c.openLegs(1)
 	}
+}
+
+// fewRelays is how many relays leave a call without one that stands by, and
+// refillInterval how long it goes on so before others are asked for, and after that.
+const (
+	fewRelays      = 2
+	refillInterval = 10 * time.Second
+)
+
+// refill has the caller get other relays in the place of those that are gone, before
+// the last is. Called with the lock held.
+func (c *Call) refill() {
+	if !c.caller || c.held >= fewRelays {
+		c.refilled = time.Now()
+		return
+	}
+	if c.refilling || time.Since(c.refilled) < refillInterval {
+		return
+	}
+	c.refilling = c.start(func() {
+		ctx, cancel := c.context(refillInterval, errors.New("no relays in time"))
+		defer cancel()
+		c.replenish(ctx)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refilling, c.refilled = false, time.Now()
+	})
 }
 
 // legLead is the part of the time that direct paths have to themselves after

@@ -77,15 +77,17 @@ func (c *Call) reconnect(ctx context.Context) error {
 
 // Hangup ends the call from this end and returns what it counted. The other
 // end stops sending before it answers, and what is then still on its way is
-// waited for a moment.
+// waited for a moment. This end sends until it is answered: silence before the
+// other end knows why would have it look for another route.
 func (c *Call) Hangup(ctx context.Context) Summary {
 	s := c.stream
-	s.halt()
+	c.stay()
 	bound := c.service.client.Profile.AnswerTimeout
 	ask, cancel := context.WithTimeoutCause(ctx, bound, fmt.Errorf("no answer in %v", bound))
 	defer cancel()
 	var answer hangupAnswer
 	err := c.signal().Call(ask, methodHangup, hangupRequest{Reason: "hung up"}, &answer)
+	s.halt()
 	if err != nil {
 		c.service.client.Log.Info("the other end does not answer the hangup", "peer", c.peer.Name, "error", err)
 	} else {
@@ -94,6 +96,13 @@ func (c *Call) Hangup(ctx context.Context) Summary {
 	c.end(errHungUp)
 	<-c.over
 	return c.summary()
+}
+
+// stay has media stay on its route, whatever comes or doesn't.
+func (c *Call) stay() {
+	c.mu.Lock()
+	c.hangingUp = true
+	c.mu.Unlock()
 }
 
 // errHungUp is the reason of a call that ended as it should.
@@ -124,6 +133,7 @@ func (c *Call) serveHangup(body []byte) (any, error) {
 	if err := wire.Unmarshal(body, &request); err != nil {
 		return nil, err
 	}
+	c.stay()
 	sent := c.stream.halt()
 	l := c.signal()
 	c.tasks.Go(func() { // the other end closes the connection once it has the answer
@@ -159,6 +169,9 @@ func (c *Call) takeDown() {
 		checker.close()
 	}
 	c.tasks.Wait()
+	if c.freedom != nil {
+		c.freedom.Close()
+	}
 	if direct != nil {
 		direct.close()
 	}
@@ -168,7 +181,7 @@ func (c *Call) takeDown() {
 	summary := c.summary()
 	c.service.remove(c, summary)
 	c.service.client.Log.Info("call over", "peer", c.peer.Name, "reason", c.reason,
-		"sent", summary.Sent, "received", summary.Received)
+		"sent", summary.Sent, "received", summary.Received, "rejected", summary.Rejected)
 	if c.service.config.Ended != nil {
 		c.service.config.Ended(summary)
 	}

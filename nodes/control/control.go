@@ -86,6 +86,7 @@ type PrepareParams struct {
 	//
 	//	client     predict         true: the ports that a symmetric NAT gives
 	//	                           next are guessed, where it gives them in order
+	//	           punch_timeout   seconds for which a call looks for a direct path
 	//	supernode  relay_sessions  relayed at once; one more is refused
 	//	           relay_rate      bytes/s of media of one end of a session
 	Settings json.RawMessage `json:"settings,omitempty"`

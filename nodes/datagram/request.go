@@ -27,11 +27,25 @@ const maxRetransmit = 1600 * time.Millisecond
 // from the same address and name the request's nonce, which only the holder of
 // toKey could read. The certificate is attached if this node has one.
 func (s *Socket) Request(ctx context.Context, to netip.AddrPort, toKey *ecdh.PublicKey, kind uint8, msg, answer any) error {
-	packet, nonce, err := wire.SealMessage(toKey, s.message(kind, msg, true, wire.RequestSize))
+	return s.request(ctx, to, toKey, s.message(kind, msg, true, wire.RequestSize), answer)
+}
+
+// shortRequest is what a request is padded to that has the certificate's hash alone,
+// in bytes, so that an answer of some addresses fits its size.
+const shortRequest = 256
+
+// RequestShort is Request without the certificate, about 950 bytes less: for a
+// receiver that has seen it in the last minutes, and a short answer.
+func (s *Socket) RequestShort(ctx context.Context, to netip.AddrPort, toKey *ecdh.PublicKey, kind uint8, msg, answer any) error {
+	return s.request(ctx, to, toKey, s.message(kind, msg, false, shortRequest), answer)
+}
+
+func (s *Socket) request(ctx context.Context, to netip.AddrPort, toKey *ecdh.PublicKey, m wire.Message, answer any) error {
+	packet, nonce, err := wire.SealMessage(toKey, m)
 	if err != nil {
 		return fmt.Errorf("request to %s: %w", to, err)
 	}
-	w := &waiter{to: to, kind: kind, answer: make(chan *wire.Opened, 1)}
+	w := &waiter{to: to, kind: m.Kind, answer: make(chan *wire.Opened, 1)}
 	s.mu.Lock()
 	s.waiting[nonce] = w
 	s.mu.Unlock()

@@ -54,6 +54,7 @@ type Client struct {
 
 	mu       sync.Mutex
 	sequence uint64
+	sight    *sighting // the last one, nil at first
 }
 
 // Ports are the TCP ports of a supernode to try, in order: the one through
@@ -195,8 +196,8 @@ func (c *Client) queryOverUDP(ctx context.Context, request nameRequest, skip int
 	return nil
 }
 
-// Locate asks a user's supernode over UDP where it sees the user now, and
-// tells it where this client is.
+// Locate asks a user's supernode over UDP where the user is seen now, for which
+// it asks the user, and tells it where this client is.
 func (c *Client) Locate(ctx context.Context, r *Record) (netip.AddrPort, error) {
 	key, err := r.Supernode.SealKey()
 	if err != nil {
@@ -274,7 +275,7 @@ func (c *Client) Introduced(method string, body []byte) (in *Introduction, from 
 	switch {
 	case cert.Role != identity.RoleClient || membership.Normal(in.Callee) != membership.Normal(c.Cert.Name) || cert.Name == c.Cert.Name:
 		return nil, nil, true, fmt.Errorf("introduction of %s to %s makes no sense here", cert.Name, in.Callee)
-	case in.Kind == Open && !in.UDP.IsValid(), in.Kind == Dial && !in.TCP.IsValid(),
+	case in.Kind == Open && !network.Unicast(in.UDP), in.Kind == Dial && !network.Unicast(in.TCP),
 		in.Kind == Through && (len(in.Places) == 0 || len(in.Places) > maxPlaces),
 		in.Kind < Open || in.Kind > Through:
 		return nil, nil, true, fmt.Errorf("introduction of %s of kind %d says not how", cert.Name, in.Kind)

@@ -125,25 +125,34 @@ func (s *Server) tell(ctx context.Context, in *Introduction) error {
 	return nil
 }
 
-// locate says where this supernode's client is seen now.
-func (s *Server) locate(_ context.Context, _ netip.AddrPort, o *wire.Opened) any {
+// locate says where this supernode's client is seen now: it asks the client,
+// unless who wants to know asks too often.
+func (s *Server) locate(ctx context.Context, _ netip.AddrPort, o *wire.Opened) any {
 	var request locateRequest
 	if o.Cert == nil || o.Decode(&request) != nil {
 		return nil
 	}
-	_, online := s.clients.Link(request.Name)
-	external, _ := s.clients.External(request.Name)
+	client, online := s.clients.Link(request.Name)
+	external, udp := s.clients.External(request.Name)
+	if online && udp && s.limits.allow(o.Cert.Name) {
+		external = s.where(ctx, client, external)
+	}
 	return locateAnswer{Online: online, External: external}
 }
 
-// knock tells this supernode's client that a user sent a datagram to it.
-func (s *Server) knock(ctx context.Context, _ netip.AddrPort, o *wire.Opened) any {
+// knock tells this supernode's client that a user sent a datagram to it. The user
+// says from where, as only it knows which port its box gave it for others; the
+// address is the one that it is seen at.
+func (s *Server) knock(ctx context.Context, from netip.AddrPort, o *wire.Opened) any {
 	var request knockRequest
 	if o.Cert == nil || o.Cert.Role != identity.RoleClient || o.Decode(&request) != nil {
 		return nil
 	}
 	if !s.limits.allow(o.Cert.Name) {
 		return knockAnswer{}
+	}
+	if request.From.Addr() != from.Addr() {
+		request.From = from
 	}
 	err := s.tell(ctx, &Introduction{
 		Kind: Open, Session: request.Session, Callee: request.Name, Cert: o.Cert.DER, UDP: request.From,

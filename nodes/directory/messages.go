@@ -14,6 +14,9 @@ const (
 	methodQuery       = "directory.query"       // ask for me, I have no UDP
 	methodIntroduce   = "directory.introduce"   // tell a user of me
 
+	// MethodWhere is the supernode's, on the link to its client: somebody looks
+	// for you, how is your UDP socket seen now?
+	MethodWhere = "directory.where"
 	// MethodIntroduced is the supernode's, on the link to its client: you are
 	// told of a user. See Client.Introduced.
 	MethodIntroduced = "directory.introduced"
@@ -33,9 +36,12 @@ const (
 	kindKnock  = wire.KindSearch + 2 // tell your client that I sent to it
 )
 
-// KindPeer is the first of the kinds of datagrams between users (package
-// search).
-const KindPeer = wire.KindSearch + 8
+// Kinds of datagrams between users.
+const (
+	KindPeer     = wire.KindSearch + 8  // the first of those of package search
+	KindQuestion = wire.KindSearch + 12 // does my probe get in? (package freedom)
+	KindProbe    = wire.KindSearch + 13 // to see whether it gets in
+)
 
 type nameRequest struct {
 	_    struct{} `cbor:",toarray"`
@@ -74,6 +80,11 @@ type locateAnswer struct {
 	_        struct{} `cbor:",toarray"`
 	Online   bool
 	External netip.AddrPort // zero without UDP
+}
+
+type whereAnswer struct {
+	_        struct{}       `cbor:",toarray"`
+	External netip.AddrPort // zero: nobody says
 }
 
 type knockRequest struct {

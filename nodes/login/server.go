@@ -25,9 +25,6 @@ import (
 const (
 	// maxConnections bounds the connections that are served at once.
 	maxConnections = 128
-	// acceptPause is the wait after a failed accept: out of descriptors, as a
-	// rule.
-	acceptPause = 100 * time.Millisecond
 	// connectionTime bounds one connection.
 	connectionTime = 30 * time.Second
 	// Attempts to log in, per second and at once: of one address (a supernode
@@ -53,7 +50,7 @@ type Config struct {
 // Server is the login server.
 type Server struct {
 	cfg    Config
-	slots  chan struct{}
+	room   link.Admit
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -62,43 +59,14 @@ type Server struct {
 
 // NewServer makes a login server that lasts until Close.
 func NewServer(ctx context.Context, cfg Config) *Server {
-	s := &Server{cfg: cfg, slots: make(chan struct{}, maxConnections), limits: &attempts{by: map[string]*rate.Limiter{}}}
+	s := &Server{cfg: cfg, room: link.AtMost(maxConnections), limits: &attempts{by: map[string]*rate.Limiter{}}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	return s
 }
 
 // Serve accepts connections on l until Close.
 func (s *Server) Serve(l net.Listener) {
-	stop := context.AfterFunc(s.ctx, func() { l.Close() })
-	s.wg.Go(func() {
-		defer stop()
-		for {
-			c, err := l.Accept()
-			switch {
-			case s.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-				if c != nil {
-					c.Close()
-				}
-				return
-			case err != nil:
-				s.cfg.Log.Warn("accept", "error", err)
-				select {
-				case <-time.After(acceptPause):
-				case <-s.ctx.Done():
-				}
-				continue
-			}
-			select {
-			case s.slots <- struct{}{}:
-				s.wg.Go(func() {
-					defer func() { <-s.slots }()
-					s.connection(c)
-				})
-			default:
-				c.Close()
-			}
-		}
-	})
+	link.Accept(s.ctx, &s.wg, l, s.cfg.Log, s.room, s.connection)
 }
 
 // Close ends the server and waits for its goroutines. Accounts stay open.

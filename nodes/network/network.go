@@ -59,6 +59,14 @@ func Unmap(ap netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
+// Unicast says whether an address that somebody else names can be that of a socket
+// on another host: it is none of this host's own loopback or link, and not one of
+// many hosts (RFC 6890 §2.2.2).
+func Unicast(to netip.AddrPort) bool {
+	a := to.Addr().Unmap()
+	return to.Port() != 0 && a.IsGlobalUnicast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
 // OS is the network of the operating system, in the namespace of the process.
 func OS() Network { return system{} }
 

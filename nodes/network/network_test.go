@@ -43,3 +43,18 @@ func TestAddrPort(t *testing.T) {
 		}
 	}
 }
+
+func TestUnicast(t *testing.T) {
+	for to, want := range map[string]bool{
+		"198.18.0.1:5": true, "10.0.0.2:5": true, "[2001:db8::1]:5": true, "[::ffff:198.18.0.1]:5": true,
+		"198.18.0.1:0": false, "0.0.0.0:5": false, "127.0.0.1:5": false, "169.254.1.1:5": false, "224.0.0.1:5": false,
+		"255.255.255.255:5": false, "[::1]:5": false, "[fe80::1]:5": false, "[::ffff:127.0.0.1]:5": false,
+	} {
+		if got := Unicast(netip.MustParseAddrPort(to)); got != want {
+			t.Errorf("%s: %v", to, got)
+		}
+	}
+	if Unicast(netip.AddrPort{}) {
+		t.Error("the zero value is taken")
+	}
+}

@@ -93,11 +93,7 @@ func newClient(ctx context.Context, nw network.Network, log *slog.Logger) *clien
 }
 
 func (n *client) Methods() control.Methods {
-	m := control.Methods{
-		control.MethodPrepare: control.Do(n.prepareClient),
-		control.MethodStart:   control.Do(n.start),
-		control.MethodStop:    control.Do(func(context.Context, struct{}) (struct{}, error) { return struct{}{}, n.Close() }),
-	}
+	m := lifecycle(n.prepareClient, n.start, n.Close)
 	for name, method := range n.offered {
 		m[name] = method
 	}
@@ -114,7 +110,11 @@ func (n *client) prepareClient(_ context.Context, p control.PrepareParams) (*con
 	if err := n.prepare(p); err != nil {
 		return nil, err
 	}
-	if err := readSettings(p.Settings, &n.settings); err != nil {
+	err := readSettings(p.Settings, &n.settings)
+	if err == nil {
+		err = n.settings.apply(n.profile)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	return &control.PrepareResult{Functions: n.functions, Public: []byte("{}")}, nil
@@ -179,47 +179,12 @@ func (n *client) listen(ctx context.Context) error {
 		break
 	}
 	n.udp.Handle(wire.KindProbe, n.probed)
-	n.accept(n.tcp)
+	link.Accept(n.ctx, &n.wg, n.tcp, n.log, link.AtMost(maxIncoming), n.incoming)
 	return nil
 }
 
 // maxIncoming bounds the connections to a client's listener.
 const maxIncoming = 64
-
-// accept serves the client's listener.
-func (n *client) accept(l net.Listener) {
-	stop := context.AfterFunc(n.ctx, func() { l.Close() })
-	slots := make(chan struct{}, maxIncoming)
-	n.wg.Go(func() {
-		defer stop()
-		for {
-			c, err := l.Accept()
-			switch {
-			case n.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-				if c != nil {
-					c.Close()
-				}
-				return
-			case err != nil:
-				n.log.Warn("accept", "error", err)
-				select {
-				case <-time.After(100 * time.Millisecond):
-				case <-n.ctx.Done():
-				}
-				continue
-			}
-			select {
-			case slots <- struct{}{}:
-				n.wg.Go(func() {
-					defer func() { <-slots }()
-					n.incoming(c)
-				})
-			default:
-				c.Close()
-			}
-		}
-	})
-}
 
 // incoming takes a connection: a supernode's probe, which ends with the
 // handshake, media, which begins with a token, or what a function has hooked

@@ -9,6 +9,7 @@ import (
 
 	"gauntlet/nodes/call"
 	"gauntlet/nodes/directory"
+	"gauntlet/nodes/directory/freedom"
 	reaching "gauntlet/nodes/directory/reach"
 	"gauntlet/nodes/directory/search"
 	"gauntlet/nodes/identity"
@@ -20,6 +21,7 @@ import (
 type functions struct {
 	directory *directory.Client
 	reach     *reaching.Reacher
+	free      *freedom.Service
 	search    *search.Service
 	call      *call.Service
 }
@@ -45,6 +47,7 @@ func (n *client) hookFunctions() {
 		if f := n.held.get(); f != nil {
 			f.call.Close()
 			f.search.Close()
+			f.free.Close()
 			f.reach.Close()
 		}
 	})
@@ -59,6 +62,13 @@ func (n *client) hookFunctions() {
 		}
 		n.log.Info("told of a user", "user", from.Name, "kind", in.Kind, "relays", len(in.Places))
 		return struct{}{}, f.reach.Introduced(in, from)
+	}
+	n.methods[directory.MethodWhere] = func(ctx context.Context, _ *link.Conn, _ []byte) (any, error) {
+		f := n.held.get()
+		if f == nil {
+			return nil, link.ErrUnknown
+		}
+		return f.directory.Where(ctx), nil
 	}
 	for _, name := range []string{identity.ALPNSearch, identity.ALPNCall} {
 		n.byALPN[name] = func(_ context.Context, c *tls.Conn, _ *identity.Certificate) {
@@ -131,12 +141,12 @@ func (n *client) newFunctions(u *user) *functions {
 			return list
 		},
 	}
-	f := &functions{directory: d, reach: reaching.New(u.ctx, d)}
-	f.search = search.New(u.ctx, d, f.reach, func(from *identity.Certificate, greeting []byte) error {
+	f := &functions{directory: d, reach: reaching.New(u.ctx, d), free: freedom.New(d)}
+	f.search = search.New(u.ctx, d, f.reach, f.free, func(from *identity.Certificate, greeting []byte) error {
 		n.log.Info("user accepted", "user", from.Name, "greeting", len(greeting))
 		return nil
 	})
-	f.call = call.New(u.ctx, call.Config{Client: d, Reach: f.reach})
+	f.call = call.New(u.ctx, call.Config{Client: d, Reach: f.reach, Free: f.free})
 	return f
 }
 

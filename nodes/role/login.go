@@ -33,11 +33,7 @@ func newLogin(ctx context.Context, nw network.Network, log *slog.Logger) *loginN
 }
 
 func (n *loginNode) Methods() control.Methods {
-	return control.Methods{
-		control.MethodPrepare: control.Do(n.prepareLogin),
-		control.MethodStart:   control.Do(n.start),
-		control.MethodStop:    control.Do(func(context.Context, struct{}) (struct{}, error) { return struct{}{}, n.Close() }),
-	}
+	return lifecycle(n.prepareLogin, n.start, n.Close)
 }
 
 func (n *loginNode) prepareLogin(_ context.Context, p control.PrepareParams) (*control.PrepareResult, error) {

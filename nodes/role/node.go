@@ -36,6 +36,19 @@ func (n *node) init(ctx context.Context, nw network.Network, log *slog.Logger) {
 	n.ctx, n.cancel = context.WithCancel(ctx)
 }
 
+// lifecycle are the methods that nodes of every role have.
+func lifecycle(
+	prepare func(context.Context, control.PrepareParams) (*control.PrepareResult, error),
+	start func(context.Context, control.StartParams) (struct{}, error),
+	stop func() error,
+) control.Methods {
+	return control.Methods{
+		control.MethodPrepare: control.Do(prepare),
+		control.MethodStart:   control.Do(start),
+		control.MethodStop:    control.Do(func(context.Context, struct{}) (struct{}, error) { return struct{}{}, stop() }),
+	}
+}
+
 // prepare takes what the lab says about the node and makes its keys.
 func (n *node) prepare(p control.PrepareParams) error {
 	if n.keys != nil {

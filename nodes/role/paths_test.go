@@ -170,3 +170,39 @@ func TestFirstPacketIsQuick(t *testing.T) {
 		}
 	}
 }
+
+// TestSearchAfterExpiry has all bindings forgotten before each search: both
+// ends' addresses are asked for anew, and the greeting takes the path that it
+// took before.
+func TestSearchAfterExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &overlay{t: t, net: memory.New(memory.Latency(5 * time.Millisecond)), boxes: map[string]*memory.NAT{}}
+		kinds := []string{"O", "F", "R", "P", "S"}
+		var names []string
+		for i, kind := range kinds {
+			for n, end := range []string{"from-", "to-"} {
+				o.boxes[end+kind] = box(kind, fmt.Sprintf("198.18.%d.1", 10*n+i+20))
+				names = append(names, end+kind)
+			}
+		}
+		o.build("nec2006", 14, names...)
+		defer o.close()
+		o.logins(names...)
+		for _, caller := range kinds {
+			for _, callee := range kinds {
+				for _, nat := range o.boxes {
+					if nat != nil {
+						o.net.Flush(nat)
+					}
+				}
+				got, err := o.search("from-"+caller, "to-"+callee)
+				if err != nil {
+					t.Errorf("%s searches for %s: %v", caller, callee, err)
+				} else if want := table[caller][callee]; got.Path != want {
+					t.Errorf("%s searches for %s: %+v, want %s", caller, callee, got, want)
+				}
+				time.Sleep(5 * time.Second) // the supernodes' limits, as in testPair
+			}
+		}
+	})
+}

@@ -9,6 +9,7 @@ import (
 
 	"gauntlet/nodes/call"
 	"gauntlet/nodes/control"
+	"gauntlet/nodes/profile"
 	"gauntlet/nodes/relay"
 )
 
@@ -113,6 +114,72 @@ func TestCarryingRelayFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRelayOfMediaAlone has media leave the relay that carries the signalling, and
+// stay on the next for longer than a relay waits for a frame.
+func TestRelayOfMediaAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOverlay(t, 14, "alice", "bob")
+		defer o.close()
+		base := deaf(o.nodes["alice"].addr, o.nodes["bob"].addr)
+		o.net.SetFilter(base)
+		o.logins("alice", "bob")
+		r, err := o.dial("alice", "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		alice, bob := o.callOf("alice", r), o.callOf("bob", r)
+		first := o.onSameRelay("", alice, bob)
+		lose(o, base, first)
+		time.Sleep(4 * time.Second)
+		second := o.onSameRelay(first, alice, bob)
+		time.Sleep(relay.Default().IdleTimeout + 10*time.Second)
+		if now := o.onSameRelay(first, alice, bob); now != second {
+			t.Errorf("media went from %s to %s", second, now)
+		}
+		var end control.HangupResult
+		o.must("alice", control.MethodHangup, control.HangupParams{Call: r.Call}, &end)
+		if end.Media.Relays != 4 {
+			t.Errorf("%d relays are held at the end, want all 4", end.Media.Relays)
+		}
+	})
+}
+
+// TestRelaysRunOut has one relay of a call die after the other, until the last is
+// left: the ends get others before that is gone too.
+func TestRelaysRunOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOverlay(t, 20, "alice", "bob")
+		defer o.close()
+		o.net.SetFilter(deaf(o.nodes["alice"].addr, o.nodes["bob"].addr))
+		o.logins("alice", "bob")
+		r, err := o.dial("alice", "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		alice, bob := o.callOf("alice", r), o.callOf("bob", r)
+		dead := ""
+		for n := range 4 {
+			time.Sleep(2 * time.Second)
+			if n == 3 {
+				time.Sleep(12 * time.Second)
+			}
+			dead = o.onSameRelay(dead, alice, bob)
+			if err := o.nodes[dead].Close(); err != nil {
+				t.Error(err)
+			}
+			if gap := gaps(2*time.Second, alice, bob); gap > 500*time.Millisecond {
+				t.Errorf("nothing came for %v when relay %d failed, %s", gap, n+1, dead)
+			}
+		}
+		o.onSameRelay(dead, alice, bob)
+		var end control.HangupResult
+		o.must("alice", control.MethodHangup, control.HangupParams{Call: r.Call}, &end)
+		if end.Media.Relays != 3 {
+			t.Errorf("%d relays are held at the end, want the 3 that came in the place of others", end.Media.Relays)
+		}
+	})
 }
 
 // stall has a relay take everything and pass nothing on.
@@ -243,6 +310,31 @@ func TestSettings(t *testing.T) {
 		err := readSettings([]byte(wrong), &s)
 		if err == nil {
 			err = s.apply(&config)
+		}
+		if err == nil || !strings.Contains(err.Error(), "settings") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+// A client looks for a direct path for as long as its settings say.
+func TestClientSettings(t *testing.T) {
+	p, err := profile.Named("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s clientSettings
+	if err := readSettings([]byte(`{"punch_timeout": 2.5}`), &s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.apply(p); err != nil || p.PunchTimeout != 2500*time.Millisecond {
+		t.Errorf("%v, %v", p.PunchTimeout, err)
+	}
+	for _, wrong := range []string{`{"punch_timeout": 0}`, `{"punch_timeout": -1}`, `{"punch_timeout": 61}`, `{"punch_timeout": "1s"}`} {
+		var s clientSettings
+		err := readSettings([]byte(wrong), &s)
+		if err == nil {
+			err = s.apply(p)
 		}
 		if err == nil || !strings.Contains(err.Error(), "settings") {
 			t.Errorf("%s: %v", wrong, err)

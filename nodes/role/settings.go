@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"gauntlet/nodes/media"
+	"gauntlet/nodes/profile"
 	"gauntlet/nodes/relay"
 )
 
@@ -14,7 +16,25 @@ type clientSettings struct {
 	// Predict has a client behind a symmetric NAT that gives its ports out in
 	// order say which come next, and others try these (papers.md §4).
 	Predict bool `json:"predict"`
+	// PunchTimeout is how long, in seconds, a direct path of a call is looked for,
+	// in place of the profile's.
+	PunchTimeout *float64 `json:"punch_timeout"`
 }
+
+// apply changes a client's numbers.
+func (s clientSettings) apply(p *profile.Profile) error {
+	if t := s.PunchTimeout; t != nil {
+		if *t <= 0 || *t > maxPunchTimeout.Seconds() {
+			return fmt.Errorf("settings: punch_timeout: %v; expected seconds, %v at most", *t, maxPunchTimeout)
+		}
+		p.PunchTimeout = time.Duration(*t * float64(time.Second))
+	}
+	return nil
+}
+
+// maxPunchTimeout bounds what a scenario may set: the call itself is not to be
+// given up meanwhile.
+const maxPunchTimeout = time.Minute
 
 // supernodeSettings are what a scenario may set of a supernode: what it gives
 // as a relay. What is left out is as relay.Default has it.

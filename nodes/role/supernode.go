@@ -64,11 +64,7 @@ func newSupernode(ctx context.Context, nw network.Network, log *slog.Logger) *su
 }
 
 func (n *supernode) Methods() control.Methods {
-	return control.Methods{
-		control.MethodPrepare: control.Do(n.prepareSupernode),
-		control.MethodStart:   control.Do(n.start),
-		control.MethodStop:    control.Do(func(context.Context, struct{}) (struct{}, error) { return struct{}{}, n.Close() }),
-	}
+	return lifecycle(n.prepareSupernode, n.start, n.Close)
 }
 
 // own is the address that the supernode's certificate names.

@@ -3,7 +3,6 @@ package role
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -33,40 +32,18 @@ const (
 
 // accept serves a listener until the node ends.
 func (n *supernode) accept(l net.Listener) {
-	stop := context.AfterFunc(n.ctx, func() { l.Close() })
-	n.wg.Go(func() {
-		defer stop()
-		for {
-			c, err := l.Accept()
-			switch {
-			case n.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-				if c != nil {
-					c.Close()
-				}
-				return
-			case err != nil:
-				n.log.Warn("accept", "error", err)
-				select {
-				case <-time.After(100 * time.Millisecond): // out of descriptors, as a rule
-				case <-n.ctx.Done():
-				}
-				continue
-			}
-			from := network.AddrPort(c.RemoteAddr()).Addr()
-			if !n.sessions.admit(from) {
-				c.Close()
-				continue
-			}
-			n.wg.Go(func() {
-				defer n.sessions.dismiss(from)
-				n.connection(c, from)
-			})
+	link.Accept(n.ctx, &n.wg, l, n.log, func(c net.Conn) func() {
+		from := network.AddrPort(c.RemoteAddr()).Addr()
+		if !n.sessions.admit(from) {
+			return nil
 		}
-	})
+		return func() { n.sessions.dismiss(from) }
+	}, n.connection)
 }
 
 // connection tells by the first byte what a connection is for.
-func (n *supernode) connection(nc net.Conn, from netip.Addr) {
+func (n *supernode) connection(nc net.Conn) {
+	from := network.AddrPort(nc.RemoteAddr()).Addr()
 	stop := context.AfterFunc(n.ctx, func() { nc.Close() })
 	defer stop()
 	var first [1]byte

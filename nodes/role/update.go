@@ -25,11 +25,7 @@ func newUpdate(ctx context.Context, nw network.Network, log *slog.Logger) *updat
 }
 
 func (n *updateNode) Methods() control.Methods {
-	return control.Methods{
-		control.MethodPrepare: control.Do(n.prepareUpdate),
-		control.MethodStart:   control.Do(n.start),
-		control.MethodStop:    control.Do(func(context.Context, struct{}) (struct{}, error) { return struct{}{}, n.Close() }),
-	}
+	return lifecycle(n.prepareUpdate, n.start, n.Close)
 }
 
 func (n *updateNode) prepareUpdate(_ context.Context, p control.PrepareParams) (*control.PrepareResult, error) {

@@ -218,6 +218,20 @@ func (g *Group) Held(ctx context.Context) int {
 	return held
 }
 
+// Alive is how many relays both ends hold now, of those for which that is settled.
+func (g *Group) Alive() (n int) {
+	for _, m := range g.all() {
+		select {
+		case <-m.settled:
+			if m.alive() {
+				n++
+			}
+		default:
+		}
+	}
+	return n
+}
+
 // alive says whether a settled member is held by both ends.
 func (m *member) alive() bool { return m.err == nil && m.session.Err() == nil }
 
@@ -252,8 +266,7 @@ func (g *Group) Index() int {
 	return g.carrying
 }
 
-// SetMedia says which relay carries media, -1 for none: no standby messages go
-// over it.
+// SetMedia says which relay carries media, -1 for none: see StandBy.
 func (g *Group) SetMedia(i int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -323,7 +336,9 @@ func (g *Group) Absorb(other *Group) {
 }
 
 // StandBy sends small messages at this interval on every relay that both ends
-// hold and that carries nothing, until the group is closed.
+// hold and that carries nothing, until the group is closed. On one that carries
+// media alone, which is no frame of the relay's connection, they are as rare as those
+// of a search's fallback: a relay ends a session that is silent.
 func (g *Group) StandBy(interval time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -348,6 +363,7 @@ func (g *Group) standBy(i int, m *member, interval time.Duration) {
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
+	sent := time.Now()
 	for {
 		select {
 		case <-m.session.Done():
@@ -355,9 +371,15 @@ func (g *Group) standBy(i int, m *member, interval time.Duration) {
 		case <-ticker.C:
 		}
 		g.mu.Lock()
-		carries := g.carrying == i || g.media == i
+		silent := g.carrying == i // the connection has a refresh of its own
+		if g.media == i && time.Since(sent) < g.reacher.client.Profile.FallbackKeepAlive {
+			silent = true
+		}
 		g.mu.Unlock()
-		if !carries && m.session.Standby() != nil {
+		if silent {
+			continue
+		}
+		if sent = time.Now(); m.session.Standby() != nil {
 			return
 		}
 	}

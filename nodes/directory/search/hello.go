@@ -118,14 +118,16 @@ func (s *Service) hello(ctx context.Context, to netip.AddrPort, peer *identity.C
 }
 
 // handleHello takes up a caller's greeting.
-func (s *Service) handleHello(_ context.Context, _ netip.AddrPort, o *wire.Opened) any {
+func (s *Service) handleHello(_ context.Context, from netip.AddrPort, o *wire.Opened) any {
 	var m helloMessage
 	if o.Cert == nil || o.Cert.Role != identity.RoleClient || o.Decode(&m) != nil {
 		return nil
 	}
-	s.opened(m.Session, o.CertHash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.opened(m.Session, o.CertHash) && s.ctx.Err() == nil {
+		s.tasks.Go(func() { s.answerFree(m.Session, o.Cert, from) })
+	}
 	if g := s.coming[o.CertHash]; g != nil && g.session == m.Session {
 		return g.answer
 	}

@@ -141,9 +141,8 @@ func (s *Service) answerOpen(in *directory.Introduction, from *identity.Certific
 		return
 	}
 	s.opening[in.Session] = p
-	s.mu.Unlock()
-	s.client.Socket.Know(from)
 	s.tasks.Go(func() {
+		s.client.Socket.Know(from)
 		defer func() {
 			s.mu.Lock()
 			delete(s.opening, in.Session)
@@ -153,6 +152,7 @@ func (s *Service) answerOpen(in *directory.Introduction, from *identity.Certific
 			s.client.Log.Info("caller not reached over UDP", "caller", from.Name, "at", in.UDP, "error", err)
 		}
 	})
+	s.mu.Unlock()
 }
 
 func (s *Service) sendOpens(p *opening, in *directory.Introduction) error {
@@ -185,12 +185,14 @@ func (s *Service) sendOpens(p *opening, in *directory.Introduction) error {
 	}
 }
 
-// opened ends the sending of opening datagrams: the caller said hello.
-func (s *Service) opened(session directory.Session, peer [32]byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.opening[session]; p != nil && p.peer.Hash() == peer {
-		delete(s.opening, session)
-		close(p.done)
+// opened ends the sending of opening datagrams, as the caller said hello, and says
+// whether there was any. Called with the lock held.
+func (s *Service) opened(session directory.Session, peer [32]byte) bool {
+	p := s.opening[session]
+	if p == nil || p.peer.Hash() != peer {
+		return false
 	}
+	delete(s.opening, session)
+	close(p.done)
+	return true
 }

@@ -14,6 +14,9 @@
 //	                          are held as a fallback
 //	no UDP, or no answer      TCP, by package reach: straight,    direct, reversed
 //	                          called back, or through relays      or relayed
+//
+// Two ends that supernodes don't reach may yet be free towards each other: while the
+// greeting is under way over UDP, package freedom finds that out.
 package search
 
 import (
@@ -25,6 +28,7 @@ import (
 
 	"gauntlet/nodes/control"
 	"gauntlet/nodes/directory"
+	"gauntlet/nodes/directory/freedom"
 	"gauntlet/nodes/directory/reach"
 	"gauntlet/nodes/identity"
 )
@@ -40,6 +44,7 @@ type Accept func(from *identity.Certificate, greeting []byte) error
 type Service struct {
 	client *directory.Client
 	reach  *reach.Reacher
+	free   *freedom.Service
 	accept Accept
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -54,9 +59,9 @@ type Service struct {
 
 // New makes the service and takes its datagrams and connections. It lasts
 // until ctx ends or Close is called.
-func New(ctx context.Context, client *directory.Client, r *reach.Reacher, accept Accept) *Service {
+func New(ctx context.Context, client *directory.Client, r *reach.Reacher, free *freedom.Service, accept Accept) *Service {
 	s := &Service{
-		client: client, reach: r, accept: accept,
+		client: client, reach: r, free: free, accept: accept,
 		attempts: map[directory.Session]*attempt{},
 		opening:  map[directory.Session]*opening{},
 		coming:   map[[32]byte]*coming{},
@@ -77,7 +82,9 @@ func (s *Service) Close() {
 	for _, kind := range []uint8{kindOpen, kindHello, kindChunk, kindAck} {
 		s.client.Socket.Handle(kind, nil)
 	}
-	s.cancel()
+	s.mu.Lock()
+	s.cancel() // nothing is started any more
+	s.mu.Unlock()
 	s.tasks.Wait()
 }
 
@@ -124,29 +131,30 @@ func (s *Service) overUDP(ctx context.Context, r *directory.Record, greeting []b
 	switch {
 	case r.Reach.PublicUDP:
 		path.Path = "direct"
-		if err := s.greet(ctx, r.Reach.External, r.Certificate, session, greeting); err != nil {
+		if err := s.greet(ctx, s.at(ctx, r), r.Certificate, session, greeting); err != nil {
 			return nil, fmt.Errorf("direct: %w", err)
 		}
 	case mine.PublicUDP:
-		path.Path = "reversed"
+		s.client.See(ctx) // what is said of this end from here on is true
 		from, err := s.await(ctx, r, session, nil, func(ctx context.Context) error {
 			_, err := s.client.Introduce(ctx, r, directory.Open, session, identity.ALPNSearch, 0)
 			return err
 		})
 		if err == nil {
-			err = s.greet(ctx, from, r.Certificate, session, greeting)
+			path.Path, err = s.greetFree(ctx, from, r.Certificate, session, greeting)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reversed: %w", err)
 		}
-		s.nameNear(&path, from)
 	case s.client.Profile.Punch:
-		path.Path = "punched"
-		from, err := s.punch(ctx, r, session, greeting)
+		s.client.See(ctx)
+		from, err := s.punch(ctx, r, session)
+		if err == nil {
+			path.Path, err = s.greetFree(ctx, from, r.Certificate, session, greeting)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("punched: %w", err)
 		}
-		s.nameNear(&path, from)
 		path.Relays = s.fallback(ctx, r)
 	default:
 		return nil, errors.New("this profile punches no holes")
@@ -154,30 +162,38 @@ func (s *Service) overUDP(ctx context.Context, r *directory.Record, greeting []b
 	return &path, nil
 }
 
-// nameNear names the path to a callee on this host's own subnet: whatever is in
-// front of both filters nothing between them.
-func (s *Service) nameNear(path *control.Path, callee netip.AddrPort) {
-	if s.client.Network.OnLink(callee.Addr()) {
-		path.Path = "direct"
+// at is where a public callee is: in its record, unless a box translates its
+// address. The binding may have expired since the record was published.
+func (s *Service) at(ctx context.Context, r *directory.Record) netip.AddrPort {
+	if r.Reach.External.Addr() == r.Reach.Listen.Addr() {
+		return r.Reach.External
 	}
+	external, err := s.locate(ctx, r)
+	if err != nil {
+		s.client.Log.Info("user is where its record says, perhaps", "user", r.Name(), "error", err)
+		return r.Reach.External
+	}
+	return external
+}
+
+// locate asks the callee's supernode where the callee is seen now.
+func (s *Service) locate(ctx context.Context, r *directory.Record) (netip.AddrPort, error) {
+	bound := s.client.Profile.UDPAnswer + s.client.Profile.PunchTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, bound, errors.New("its supernode does not answer"))
+	defer cancel()
+	return s.client.Locate(ctx, r)
 }
 
 // punch has both ends send to each other, and returns where the callee is.
-func (s *Service) punch(ctx context.Context, r *directory.Record, session directory.Session, greeting []byte) (netip.AddrPort, error) {
-	locate, cancel := context.WithTimeoutCause(ctx, s.client.Profile.PunchTimeout, errors.New("its supernode does not answer"))
-	external, err := s.client.Locate(locate, r)
-	cancel()
+func (s *Service) punch(ctx context.Context, r *directory.Record, session directory.Session) (netip.AddrPort, error) {
+	external, err := s.locate(ctx, r)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	s.client.Log.Info("punching", "user", r.Name(), "at", external)
-	from, err := s.await(ctx, r, session, []netip.AddrPort{external}, func(ctx context.Context) error {
+	return s.await(ctx, r, session, []netip.AddrPort{external}, func(ctx context.Context) error {
 		return s.client.Knock(ctx, r, session)
 	})
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	return from, s.greet(ctx, from, r.Certificate, session, greeting)
 }
 
 // fallback has relays held by both ends after a punched search, and returns
