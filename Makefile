@@ -48,7 +48,8 @@ bench:
 	$(GO) test -run '^$$' -bench . -benchtime 15x ./lab/callsetup
 	$(GO) test -run '^$$' -bench . -benchtime 5x ./lab/certify
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./nodes/media ./nodes/relay
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./tests
+	$(GO) test -run '^$$' -bench 'Memory|Containers' -benchtime 1x -timeout 30m ./tests
+	$(GO) test -run '^$$' -bench RelayFails -benchtime 5x -timeout 30m ./tests
 
 # Every fuzz target, FUZZTIME each.
 FUZZTIME ?= 10s

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -29,6 +32,16 @@ func (r Removed) String() string {
 // all runs the images that were built too. It goes on past what it can't
 // remove, and says so.
 func (e *Engine) Clean(ctx context.Context, run string) (Removed, error) {
+	return e.clean(ctx, run, 0)
+}
+
+// quietTime is how long nothing of a run may have come or gone until it is taken for
+// granted that the engine is making nothing of it any more.
+const quietTime = 2 * time.Second
+
+// clean is Clean, which goes on for as long as anything has come or gone in the
+// quiet time before.
+func (e *Engine) clean(ctx context.Context, run string, quiet time.Duration) (Removed, error) {
 	label := Label
 	if run != "" {
 		label = RunLabel + "=" + run
@@ -36,6 +49,7 @@ func (e *Engine) Clean(ctx context.Context, run string) (Removed, error) {
 	c := cleaner{engine: e, ctx: ctx, label: filters.NewArgs(filters.Arg("label", label))}
 	c.services()
 	c.containers()
+	c.await(quiet)
 	c.networks()
 	c.volumes()
 	if run == "" {
@@ -103,6 +117,30 @@ func (c *cleaner) containers() {
 	}
 }
 
+// await removes services and containers that appear, until none has in the quiet
+// time before.
+func (c *cleaner) await(quiet time.Duration) {
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for last := time.Now(); time.Since(last) < quiet; {
+		select {
+		case <-poll.C:
+		case <-c.ctx.Done():
+			return
+		}
+		before := c.removed
+		if c.services(); len(c.errs) == 0 {
+			c.containers()
+		}
+		if len(c.errs) > 0 {
+			return
+		}
+		if c.removed != before {
+			last = time.Now()
+		}
+	}
+}
+
 // kill ends all that run, all at once. What is left of them is removed after
 // that, which takes the engine longer.
 func (c *cleaner) kill(all []container.Summary) {
@@ -141,7 +179,18 @@ func (c *cleaner) images() {
 		c.errs = append(c.errs, explain("list the images", err))
 	}
 	for _, x := range all {
-		_, err := c.engine.api.ImageRemove(c.ctx, x.ID, image.RemoveOptions{Force: true, PruneChildren: true})
-		c.done(&c.removed.Images, explain("remove image "+x.ID, err))
+		if !slices.ContainsFunc(x.RepoTags, builtHere) {
+			continue
+		}
+		var errs []error
+		for _, name := range x.RepoTags { // by its names, so that one that another is built from goes too
+			_, err := c.engine.api.ImageRemove(c.ctx, name, image.RemoveOptions{Force: true, PruneChildren: true})
+			errs = append(errs, explain("remove image "+name, err))
+		}
+		c.done(&c.removed.Images, errors.Join(errs...))
 	}
 }
+
+// builtHere says whether a name is one that images get here. What somebody builds from
+// such an image inherits its label, and has another name.
+func builtHere(name string) bool { return strings.HasPrefix(name, repository+":") }

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -58,12 +60,7 @@ const watchdogVariable = "GAUNTLET_TEST_WATCHDOG"
 
 func TestMain(m *testing.M) {
 	if run := os.Getenv(watchdogVariable); run != "" {
-		io.Copy(io.Discard, os.Stdin)
-		e, err := Connect(context.Background(), run)
-		if err == nil {
-			_, err = e.Clean(context.Background(), run)
-		}
-		if err != nil {
+		if err := Guard(context.Background(), os.Stdin, run); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -135,6 +132,16 @@ func vanish(t *testing.T, e *Engine) {
 	}
 }
 
+// own is what the kernel calls a namespace by.
+func own(t *testing.T, file string) string {
+	t.Helper()
+	name, err := os.Readlink(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 func TestContainerStreams(t *testing.T) {
 	e := connect(t)
 	var stderr bytes.Buffer
@@ -152,6 +159,9 @@ func TestContainerStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer space.Close()
+	if alone := own(t, c.space) != own(t, "/proc/self/ns/net"); !alone {
+		t.Error("its network namespace is the machine's")
+	}
 	err = space.Do(func() error {
 		links, err := netlink.LinkList()
 		if len(links) != 1 || links[0].Attrs().Name != "lo" {
@@ -206,13 +216,20 @@ func TestContainerEnds(t *testing.T) {
 	}
 	// One that ends at once may do so before its network can be had, or after.
 	c, err := e.Start(t.Context(), Spec{Name: "fail", Image: image, Command: []string{"fail"}})
-	if err == nil {
-		err = c.Wait()
-		c.Kill()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err == nil {
-		t.Error("exit status 3 is no error")
+	if err := c.Wait(); err == nil || err.Error() != "exit status 3" {
+		t.Errorf("ended with %v", err)
 	}
+	vanish(t, e)
+	if err := c.enter(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Namespace(); !errors.Is(err, ErrEnded) {
+		t.Errorf("the network of a container that has ended: %v", err)
+	}
+	c.Kill()
 	deaf := start(t, e, nil, "deaf")
 	deaf.Stdin().Close()
 	deaf.Kill()
@@ -225,6 +242,47 @@ func TestContainerEnds(t *testing.T) {
 		t.Errorf("an unknown image: %v", err)
 	}
 	vanish(t, e)
+}
+
+func TestContainerName(t *testing.T) {
+	e := &Engine{run: "run"}
+	valid := regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`) // the engine's
+	seen := map[string]bool{}
+	for _, node := range []string{"open-sn1", "my test-alice", "my_test-alice", "my\ttest-alice", "Überfall-b", "(x)"} {
+		name := e.named(node)
+		if !valid.MatchString(name) || seen[name] {
+			t.Errorf("%q: %q is no name, or another's", node, name)
+		}
+		seen[name] = true
+	}
+	if name := e.named("open-sn1"); name != "run-open-sn1" {
+		t.Errorf("a good name becomes %q", name)
+	}
+}
+
+// Closing the stdin of a container that has stopped reading ends a write to it.
+func TestContainerStopsReading(t *testing.T) {
+	e := connect(t)
+	c := start(t, e, nil, "deaf")
+	conn := c.stream.Conn
+	conn.SetWriteDeadline(time.Now().Add(time.Second))
+	if n, err := c.Stdin().Write(make([]byte, 16<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("it took %d bytes, %v", n, err)
+	}
+	conn.SetWriteDeadline(time.Time{})
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		close(begun)
+		_, err := c.Stdin().Write(make([]byte, 16<<20)) // for which there is no room
+		ended <- err
+	}()
+	<-begun
+	c.Stdin().Close()
+	select {
+	case <-ended:
+	case <-time.After(gone):
+		t.Error("the write goes on")
+	}
 }
 
 // A container whose driver loses its connection ends by itself.
@@ -251,10 +309,40 @@ func TestWatchdogEndsTheDeaf(t *testing.T) {
 		t.Error("the watchdog did not wait")
 	default:
 	}
-	if err := w.Close(); err != nil {
+	if err := w.Close(true); err != nil {
 		t.Error(err)
 	}
 	vanish(t, e)
+}
+
+// What the engine makes after the end of whoever asked for it is removed too.
+func TestWatchdogWaitsForTheEngine(t *testing.T) {
+	e := connect(t)
+	image, err := e.Image(t.Context(), program(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(watchdogVariable, e.Run())
+	w, err := Watch([]string{os.Args[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- w.Close(false) }()
+	begun := time.Now()
+	for n := range 3 { // each in the quiet time after the one before
+		timer := time.NewTimer(quietTime / 2)
+		<-timer.C // it comes late: that is what is tested
+		if _, err := e.api.ContainerCreate(t.Context(), e.config(Spec{Image: image}), hostConfig(Spec{}), nil, nil, fmt.Sprintf("%s-%d", e.Run(), n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if names := left(t, e); len(names) > 0 {
+		t.Errorf("%v are left after %v", names, time.Since(begun))
+	}
 }
 
 func TestClean(t *testing.T) {

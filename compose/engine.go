@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -26,7 +28,12 @@ type Engine struct {
 	Proc *os.File
 
 	api *client.Client
+	way *patient
 	run string
+
+	// alive is what Alive returns, and lose ends it with the reason.
+	alive context.Context
+	lose  context.CancelCauseFunc
 }
 
 // Unavailable says in a sentence why containers can't be had here, and what to
@@ -51,14 +58,16 @@ func (u *Unavailable) Error() string {
 func (u *Unavailable) Unwrap() error { return u.Cause }
 
 // Connect reaches the engine that DOCKER_HOST names, by default the one of this
-// machine. Whatever is made through it carries the run's name. The error is an
-// *Unavailable.
+// machine. Whatever is made through it carries the run's name. What the engine is
+// asked for ends with ctx. The error is an *Unavailable.
 func Connect(ctx context.Context, run string) (*Engine, error) {
-	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	way := &patient{patience: requestTimeout}
+	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation(), way.bounded)
 	if err != nil {
 		return nil, &Unavailable{What: "the Docker engine can't be reached", Remedy: "check DOCKER_HOST", Cause: err}
 	}
-	e := &Engine{api: api, run: run}
+	e := &Engine{api: api, way: way, run: run}
+	e.alive, e.lose = context.WithCancelCause(ctx)
 	if err := e.check(ctx); err != nil {
 		return nil, errors.Join(err, api.Close())
 	}
@@ -81,7 +90,7 @@ func (e *Engine) check(ctx context.Context) error {
 	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EACCES), err != nil && strings.Contains(err.Error(), "permission denied"):
 		return &Unavailable{
 			What:   fmt.Sprintf("this user may not use the Docker engine at %s", host),
-			Remedy: "run gauntlet as root, or leave --backend docker out",
+			Remedy: "run gauntlet as root",
 		}
 	case err != nil:
 		if ctx.Err() != nil {
@@ -89,7 +98,7 @@ func (e *Engine) check(ctx context.Context) error {
 		}
 		return &Unavailable{
 			What:   fmt.Sprintf("no Docker engine answers at %s", host),
-			Remedy: "start it, or leave --backend docker out",
+			Remedy: "start it",
 			Cause:  err,
 		}
 	}
@@ -113,10 +122,58 @@ func older(a, b string) bool {
 }
 
 // Close gives the connection up. Containers stay, see [Engine.Clean].
-func (e *Engine) Close() error { return e.api.Close() }
+func (e *Engine) Close() error {
+	e.lose(nil)
+	e.way.CloseIdleConnections()
+	return e.api.Close()
+}
 
 // Run is the name of the run that this connection is for.
 func (e *Engine) Run() string { return e.run }
+
+// Alive returns the context that the engine was connected in, which ends, too, once
+// no container can be had any more: the connection is lost, the disk full, the image
+// gone. Its cause is then an *Unavailable. It has ended by the time that anything
+// learns of the failure.
+func (e *Engine) Alive() context.Context { return e.alive }
+
+// explain is [explain] of an error that also ends Alive where it says that no
+// container can be had any more. The first such error is the reason. What the end
+// of ctx broke off says nothing of the engine.
+func (e *Engine) explain(ctx context.Context, operation string, err error) error {
+	explained := explain(operation, err)
+	var unavailable *Unavailable
+	switch {
+	case ctx.Err() != nil:
+	case broken(err):
+		e.lost(err)
+	case errors.As(explained, &unavailable):
+		e.lose(unavailable)
+	}
+	return explained
+}
+
+// lost notes that a connection to the engine has ended before its time, or that the
+// engine has gone silent.
+func (e *Engine) lost(err error) {
+	what := "the connection to the Docker engine was lost"
+	if errors.Is(err, errSilent) {
+		what, err = "the Docker engine no longer answers", errSilent
+	}
+	e.lose(&Unavailable{
+		What: what, Cause: err,
+		Remedy: "once it answers, gauntlet clean --run " + e.run + " removes what is left",
+	})
+}
+
+// broken says whether an error is that of a connection, or of waiting in vain, and
+// not the engine's answer.
+func broken(err error) bool {
+	// The client marks what failed while it connected, but not for an attachment.
+	var operation *net.OpError
+	return client.IsErrConnectionFailed(err) || errors.As(err, &operation) || errors.Is(err, errSilent) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
 
 // labels are those of whatever this run makes.
 func (e *Engine) labels() map[string]string {
@@ -134,6 +191,8 @@ func explain(operation string, err error) error {
 			What:   operation + ": the disk of the Docker engine is full",
 			Remedy: "free some of it (docker system df shows what takes it)",
 		}
+	case errors.Is(err, errSilent):
+		return &Unavailable{What: operation + ": the Docker engine no longer answers", Remedy: "start it again"}
 	case client.IsErrConnectionFailed(err):
 		return &Unavailable{What: operation + ": the Docker engine is gone", Remedy: "start it again", Cause: err}
 	}

@@ -1,17 +1,20 @@
 package compose
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
 // fakeEngine answers on a unix socket of its own as an engine might.
-func fakeEngine(t *testing.T, answer http.HandlerFunc) {
+func fakeEngine(t *testing.T, answer http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "docker.sock")
 	listener, err := net.Listen("unix", socket)
@@ -22,6 +25,7 @@ func fakeEngine(t *testing.T, answer http.HandlerFunc) {
 	server.Start()
 	t.Cleanup(server.Close)
 	t.Setenv("DOCKER_HOST", "unix://"+socket)
+	return server
 }
 
 func TestConnectRefusals(t *testing.T) {
@@ -97,6 +101,53 @@ func TestExplainFullDisk(t *testing.T) {
 	}
 	if err := e.Has(t.Context(), "nobody/knows:it"); err == nil || !strings.Contains(err.Error(), `no image "nobody/knows:it"`) {
 		t.Errorf("%v, want an unknown image", err)
+	}
+}
+
+// However far a container has come when the engine's connection breaks, Alive has
+// ended by the time that Start returns, so that nobody takes it for another failure.
+func TestAliveEndsWithTheConnection(t *testing.T) {
+	for _, last := range []string{"version", "create", "attach", "start"} { // what is answered last
+		t.Run("after "+last, func(t *testing.T) {
+			var server *httptest.Server
+			server = fakeEngine(t, func(w http.ResponseWriter, r *http.Request) {
+				asked := path.Base(r.URL.Path)
+				if asked == last { // the answer still arrives
+					w.Header().Set("Connection", "close")
+					server.Listener.Close()
+				}
+				switch asked {
+				case "version":
+					w.Write([]byte(`{"Version": "28.5.2", "ApiVersion": "1.41"}`))
+				case "_ping":
+					w.Header().Set("Api-Version", "1.41")
+				case "create":
+					w.WriteHeader(http.StatusCreated)
+					w.Write([]byte(`{"Id": "0123456789abcdef"}`))
+				case "attach":
+					conn, _, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+					io.Copy(io.Discard, conn)
+				case "start":
+					w.WriteHeader(http.StatusNoContent)
+				}
+			})
+			e, err := Connect(t.Context(), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			_, err = e.Start(t.Context(), Spec{Name: "alice", Image: "gauntlet"})
+			lost := context.Cause(e.Alive())
+			if err == nil || lost == nil || !strings.Contains(lost.Error(), "the connection to the Docker engine was lost") {
+				t.Errorf("%v, and Alive ended with %v", err, lost)
+			}
+		})
 	}
 }
 

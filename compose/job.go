@@ -32,7 +32,7 @@ func Task(value string) (number, of int, err error) {
 		number, err = strconv.Atoi(first)
 	}
 	if err != nil || number >= of {
-		return 0, 0, fmt.Errorf("%s=%q; expected I/N with I from 0 to N-1", TaskVariable, value)
+		return 0, 0, fmt.Errorf("%q; expected I/N with I from 0 to N-1", value)
 	}
 	return number, of, nil
 }
@@ -80,7 +80,13 @@ func (e *Engine) Job(ctx context.Context, s JobSpec, watch func(TaskEvent)) (out
 		return nil, err
 	}
 	j := &job{engine: e, spec: s, tell: watch, outputs: make([][]byte, s.Tasks), seen: map[string]swarm.TaskState{}, lost: make([]int, s.Tasks)}
+	asked := ctx
 	defer func() {
+		if asked.Err() == nil && broken(err) { // there is nobody to clean up
+			e.lost(err)
+			err = context.Cause(e.alive)
+			return
+		}
 		_, cleaning := e.Clean(context.WithoutCancel(ctx), e.run)
 		err = errors.Join(err, cleaning)
 	}()

@@ -120,7 +120,7 @@ type Attachment struct {
 // Attach connects to a container's stdin and to what it writes to stdout from
 // now on.
 func (e *Engine) Attach(ctx context.Context, m Member) (*Attachment, error) {
-	stream, err := e.api.ContainerAttach(ctx, m.ID, container.AttachOptions{Stream: true, Stdin: true, Stdout: true})
+	stream, err := e.attach(ctx, m.ID, container.AttachOptions{Stream: true, Stdin: true, Stdout: true})
 	if err != nil {
 		return nil, explain("attach to "+m.Name, err)
 	}

@@ -39,6 +39,16 @@ func Spared() []string {
 	return []string{"--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"}
 }
 
+// TaskCapabilities are what the whole testbed needs in a container of a Swarm or
+// a Kubernetes cluster, which offer neither another seccomp profile nor an
+// unmasked /proc everywhere, and so no user namespace to get them in: namespaces
+// and mounts (SYS_ADMIN), interfaces and rules (NET_ADMIN), capture (NET_RAW),
+// nodes with less than all this (SETPCAP), servers on ports 80 and 443
+// (NET_BIND_SERVICE).
+func TaskCapabilities() []string {
+	return []string{"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SETPCAP", "NET_BIND_SERVICE"}
+}
+
 // Seccomp is a seccomp profile for the testbed: everything that Docker's own
 // refuses to a container without capabilities is refused, but for what makes
 // namespaces and mounts; and io_uring beside.

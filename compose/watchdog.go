@@ -1,13 +1,18 @@
 package compose
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 )
+
+// guardTimeout bounds what a watchdog does once it has begun.
+const guardTimeout = time.Minute
 
 // Watchdog is a process beside the one that started it, which outlives it: as
 // soon as that one is gone, however it went, the watchdog removes what is left
@@ -15,12 +20,11 @@ import (
 // program that doesn't heed the end of its standard input would go on.
 type Watchdog struct {
 	cmd   *exec.Cmd
-	leash io.Closer
+	leash io.WriteCloser
 }
 
-// Watch starts a watchdog: a command that cleans the run once its standard
-// input ends. It is in a session of its own, so that a terminal's interrupt
-// does not reach it.
+// Watch starts a watchdog: a command that calls [Guard]. It is in a session of its
+// own, so that a terminal's interrupt does not reach it.
 func Watch(argv []string) (*Watchdog, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -36,11 +40,40 @@ func Watch(argv []string) (*Watchdog, error) {
 	return &Watchdog{cmd: cmd, leash: w}, nil
 }
 
-// Close has the watchdog clean up, and waits for it.
-func (w *Watchdog) Close() error {
-	err := w.leash.Close()
+// settled is what the watchdog reads where the engine has nothing left to do of what
+// it was asked for.
+const settled = "settled"
+
+// Close has the watchdog clean up, and waits for it. Where the engine may still be
+// making what it was asked for, it waits for that too.
+func (w *Watchdog) Close(nothingAsked bool) error {
+	var err error
+	if nothingAsked {
+		_, err = io.WriteString(w.leash, settled)
+	}
+	err = errors.Join(err, w.leash.Close())
 	if e := w.cmd.Wait(); e != nil {
 		err = errors.Join(err, fmt.Errorf("the watchdog: %w", e))
 	}
+	return err
+}
+
+// Guard is what a watchdog does: it waits for the end of its standard input and then
+// cleans the run. Whoever is gone without a word may have asked the engine for
+// something a moment before.
+func Guard(ctx context.Context, stdin io.Reader, run string) error {
+	word, _ := io.ReadAll(stdin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), guardTimeout)
+	defer cancel()
+	e, err := Connect(ctx, run)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	quiet := quietTime
+	if string(word) == settled {
+		quiet = 0
+	}
+	_, err = e.clean(ctx, run, quiet)
 	return err
 }

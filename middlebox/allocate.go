@@ -13,8 +13,12 @@ const mappingChain = "mapping"
 // transports are the protocols that a NAT maps port by port.
 var transports = []Protocol{UDP, TCP}
 
-func allocateChain(p Protocol, address int) string { return fmt.Sprintf("allocate-%s-%d", p, address) }
-func tryChain(p Protocol, address int) string      { return fmt.Sprintf("try-%s-%d", p, address) }
+// blockChain is the name of the chain that chooses a port of an internal
+// address's block.
+const blockChain = "block"
+
+func allocateChain(p Protocol) string { return "allocate-" + string(p) }
+func tryChain(p Protocol) string      { return "try-" + string(p) }
 
 // mappings is the part of the rules that says which external endpoint an
 // internal one gets. The mapping itself is kept in two maps that are each
@@ -27,40 +31,51 @@ func (g *generator) mappings() {
 			comment: fmt.Sprintf("%s: what has a mapping keeps it.", g.b.Mapping),
 			terms:   []term{l4proto(p), g.snatToKept(p)},
 		})
-		for i := range g.WANAddrs {
-			terms := []term{l4proto(p)}
-			if len(g.WANAddrs) > 1 {
-				terms = append(terms, g.choose(i))
-			}
-			rules = append(rules, rule{
-				comment: fmt.Sprintf("A new one with %v, pool: %s.", g.WANAddrs[i], g.b.Pool),
-				terms:   append(terms, goTo(allocateChain(p, i))),
-			})
+		terms := []term{l4proto(p)}
+		if g.marksAddress() {
+			terms = append(terms, setPacketMark(g.drawn()))
 		}
+		rules = append(rules, rule{
+			comment: fmt.Sprintf("A new one, pool: %s.", g.b.Pool),
+			terms:   append(terms, goTo(allocateChain(p))),
+		})
 	}
 	g.part(mappingChain, "The mapping of the first packet of a flow.", append(rules, rule{
 		comment: "What has no ports.", terms: []term{snatTo(g.firstWAN(), g.lastWAN(), true, false)},
 	}))
+	if g.b.Ports == BlockPorts {
+		g.blockPorts()
+	}
 	for _, p := range transports {
-		for i, a := range g.WANAddrs {
-			g.allocate(p, i, a)
-		}
+		g.allocate(p)
 	}
 }
 
-// choose matches when the packet's mapping is to have the i-th address, and
-// none before it has matched.
-func (g *generator) choose(i int) term {
-	if g.b.Pool == PairedPool {
-		return hashIs(source, uint32(len(g.WANAddrs)), uint32(i))
-	}
-	return oneIn(uint32(len(g.WANAddrs) - i))
+// marksAddress says whether the packet's mark is the external address that its
+// mapping shall have: several tries have it then, and it is drawn once. With
+// ports by block the mark is the port.
+func (g *generator) marksAddress() bool { return len(g.WANAddrs) > 1 && g.b.Ports != BlockPorts }
+
+// drawn is one of the external addresses, by the internal one or by chance.
+func (g *generator) drawn() drawnAddress {
+	return drawnAddress{first: g.firstWAN(), count: uint32(len(g.WANAddrs)), paired: g.b.Pool == PairedPool}
 }
 
-// allocate adds the chains that give a port of one address.
-func (g *generator) allocate(p Protocol, i int, a netip.Addr) {
+// external is the address of a packet's new mapping.
+func (g *generator) external() choice {
+	switch {
+	case len(g.WANAddrs) == 1:
+		return fixedAddress(g.firstWAN())
+	case g.marksAddress():
+		return markedAddress{}
+	}
+	return g.drawn()
+}
+
+// allocate adds the chains that give an external endpoint.
+func (g *generator) allocate(p Protocol) {
 	rules, tries := []rule{}, []rule{}
-	free := func(port portChoice) term { return g.snatToFree(p, a, port) }
+	free := func(port choice) term { return g.snatToFree(p, g.external(), port) }
 	random := portNumber{from: firstPort, count: ports}
 	switch g.b.Ports {
 	case PreservePorts:
@@ -70,46 +85,80 @@ func (g *generator) allocate(p Protocol, i int, a netip.Addr) {
 		})
 		tries = []rule{{comment: "Else any that is free.", terms: []term{free(random)}}}
 	case SequentialPorts:
-		tries = []rule{{comment: "ports: sequential. The next.", terms: []term{free(portNumber{from: firstPort, count: ports, next: true})}}}
+		next := portNumber{from: firstPort, count: ports, next: true}
+		if len(g.WANAddrs) == 1 {
+			tries = []rule{{comment: "ports: sequential. The next.", terms: []term{free(next)}}}
+			break
+		}
+		for _, a := range g.WANAddrs { // each of which counts by itself
+			tries = append(tries, rule{
+				comment: fmt.Sprintf("ports: sequential. The next of %v.", a),
+				terms:   []term{packetMarkIs(number(a)), g.snatToFree(p, fixedAddress(a), next)},
+			})
+		}
 	case ParityPorts:
 		tries = []rule{
 			{comment: "ports: parity. Even to even.", terms: []term{parity(sourcePort, 0), free(portNumber{from: firstPort, count: ports, parity: even})}},
 			{comment: "Odd to odd.", terms: []term{parity(sourcePort, 1), free(portNumber{from: firstPort, count: ports, parity: odd})}},
 		}
 	case BlockPorts:
-		for host := range Subscribers(g.b.PortBlock) {
-			inside, ok := nth(g.LANPrefix, host+1)
-			if !ok {
-				break
-			}
-			block := portNumber{from: uint32(firstPort + host*g.b.PortBlock), count: uint32(g.b.PortBlock)}
-			tries = append(tries, rule{
-				comment: fmt.Sprintf("ports: block. The block of %v.", inside),
-				terms:   []term{addressIs(source, inside), free(block)},
-			})
+		tries = []rule{
+			{comment: "ports: block. One of those of the internal address.", terms: []term{jump(blockChain)}},
+			{comment: "If it is free.", terms: []term{free(markedPort{})}},
 		}
 	default:
 		tries = []rule{{comment: "ports: random. Any that is free.", terms: []term{free(random)}}}
 	}
 	for range portTries {
-		rules = append(rules, rule{comment: "Try.", terms: []term{jump(tryChain(p, i))}})
+		rules = append(rules, rule{comment: "Try.", terms: []term{jump(tryChain(p))}})
 	}
 	rules = append(rules, rule{comment: "No port is left.", terms: g.stop(NoPortRule, drop())})
-	g.part(tryChain(p, i), fmt.Sprintf("One try for a %s port of %v.", p, a), tries)
-	g.part(allocateChain(p, i), fmt.Sprintf("A %s port of %v.", p, a), rules)
+	g.part(tryChain(p), fmt.Sprintf("One try for a %s port.", p), tries)
+	g.part(allocateChain(p), fmt.Sprintf("A %s port.", p), rules)
 }
 
+// blockPorts adds the chain that makes a port of the block of a packet's source
+// its mark. It is one for both protocols and all external addresses, since
+// there may be many internal ones.
+func (g *generator) blockPorts() {
+	networks := append([]netip.Prefix{g.LANPrefix}, g.Routed...)
+	blocks := Subscribers(g.b.PortBlock)
+	rules := []rule{}
+	for n := range blocks + measuring*len(networks) {
+		inside, ok := nth(networks[n%len(networks)], n/len(networks)+firstInside)
+		if !ok || g.Inside > 0 && n/len(networks) >= g.Inside {
+			continue
+		}
+		comment := fmt.Sprintf("The block of %v.", inside)
+		if n >= blocks {
+			comment = fmt.Sprintf("%v may be that of a measuring point, while nobody else sends.", inside)
+		}
+		port := portNumber{from: uint32(firstPort + n%blocks*g.b.PortBlock), count: uint32(g.b.PortBlock)}
+		rules = append(rules, rule{comment: comment, terms: []term{addressIs(source, inside), setPacketMark(port), goBack()}})
+	}
+	g.part(blockChain, "A port of an internal address.", append(rules, rule{comment: "It has no block.", terms: g.stop(NoPortRule, drop())}))
+}
+
+// firstInside is the first address of a network inside that somebody can have:
+// the one before is the box's own, or that of a firewall further in. measuring
+// is how many measuring points a network has at most, which come after all hosts:
+// two of the box, three of those behind it.
+const (
+	firstInside = 2
+	measuring   = 5
+)
+
 // Subscribers returns how many internal addresses have a block of ports of
-// that size at one external address. The n-th address of the network inside
-// has the n-th block; those beyond have none and get nothing out.
+// that size: of the network inside, the first that is not the box's own has the
+// first block. Where there are several networks, they take turns: the first
+// address of each, then the second. A few beyond share blocks with others, so
+// that a box with as many hosts as blocks can be measured before they send;
+// further ones have none and get nothing out.
 func Subscribers(block int) int { return ports / block }
 
 // nth returns the n-th address of a prefix, counting its first as 0.
 func nth(prefix netip.Prefix, n int) (netip.Addr, bool) {
-	a := prefix.Masked().Addr().As4()
-	v := uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
-	v += uint32(n)
-	out := netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+	out := address(number(prefix.Masked().Addr()) + uint32(n))
 	return out, prefix.Contains(out)
 }
 

@@ -103,6 +103,7 @@ type Behaviour struct {
 	PortBlock      int           // ports of an internal address with BlockPorts; 0 is DefaultPortBlock
 	Hairpin        bool          // hosts inside reach each other by external addresses (RFC 4787 §6, REQ-9)
 	UDPTimeout     time.Duration // whole seconds; 0 is DefaultUDPTimeout
+	UDPUnreplied   time.Duration // whole seconds that a UDP flow lives until it is a stream (UDPStream); 0 is UDPTimeout
 	TCPEstablished time.Duration // whole seconds; 0 is DefaultTCPEstablished
 	TCPTransitory  time.Duration // whole seconds; 0 is DefaultTCPTransitory
 	TCPIdle        time.Duration // whole seconds after which a silent TCP connection is cut off, without a word; 0 is never
@@ -170,6 +171,9 @@ func (b Behaviour) filled() Behaviour {
 	}
 	if b.UDPTimeout == 0 {
 		b.UDPTimeout = DefaultUDPTimeout
+	}
+	if b.UDPUnreplied == 0 {
+		b.UDPUnreplied = b.UDPTimeout
 	}
 	if b.TCPEstablished == 0 {
 		b.TCPEstablished = DefaultTCPEstablished

@@ -13,6 +13,7 @@ func TestPresetsAreValidAndInOrder(t *testing.T) {
 	want := []string{
 		"open", "full-cone", "restricted-cone", "port-restricted", "symmetric", "symmetric-sequential", "confirming-router",
 		"cgnat", "stateful-firewall", "udp-blocked", "login-blocked", "tcp-blocked", "web-only", "http-connect",
+		"linux", "openwrt", "pf", "pf-static-port", "cisco-asa", "pan-os", "junos-services", "netdefendos", "azure-load-balancer", "google-cloud-nat", "slirp",
 	}
 	if got := Presets(); !slices.Equal(got, want) {
 		t.Errorf("presets %v, want %v", got, want)
@@ -68,6 +69,18 @@ func TestValidate(t *testing.T) {
 		{with(eim, func(b *Behaviour) { b.PortMapping, b.Unsolicited = true, ConfirmUnsolicited }), []string{"port_mapping: true with unsolicited: confirm"}},
 		{with(eim, func(b *Behaviour) { b.PortMapping, b.Refresh = true, RefreshOutbound }), []string{"port_mapping: true with refresh: outbound"}},
 		{with(apdm, func(b *Behaviour) { b.PortMapping, b.Filtering = true, FilterAddressDependent }), []string{"port_mapping: true with mapping: address-and-port-dependent and filtering: address-dependent is not offered"}},
+		{with(eim, func(b *Behaviour) { b.UDPTimeout, b.UDPUnreplied = time.Minute, 20*time.Second }), nil},
+		{with(eim, func(b *Behaviour) { b.UDPUnreplied, b.Unsolicited = time.Minute, ConfirmUnsolicited }), nil},
+		{with(statefulFirewall, func(b *Behaviour) { b.UDPUnreplied = DefaultUDPTimeout }), nil},
+		{with(eim, func(b *Behaviour) { b.UDPTimeout, b.UDPUnreplied = time.Minute, time.Minute+time.Second }), []string{"udp_unreplied_timeout: 1m1s is longer than udp_timeout: 1m0s"}},
+		{with(eim, func(b *Behaviour) {
+			b.UDPUnreplied, b.Filtering, b.Hairpin, b.Refresh = time.Second, FilterAddressDependent, true, RefreshOutbound
+		}), []string{
+			"udp_unreplied_timeout: 1s with filtering: address-dependent", "udp_unreplied_timeout: 1s with hairpin: true",
+			"udp_unreplied_timeout: 1s with refresh: outbound",
+		}},
+		{Behaviour{UDPUnreplied: time.Second}, []string{"udp_unreplied_timeout: 1s with filtering: endpoint-independent"}},
+		{Behaviour{UDPUnreplied: -1}, []string{"udp_unreplied_timeout: -1ns"}},
 		{Behaviour{UDPTimeout: 1500 * time.Millisecond}, []string{"udp_timeout: 1.5s; expected whole seconds"}},
 		{Behaviour{Block: []Protocol{UDP, "sctp", UDP}}, []string{`block: "sctp"; expected udp or tcp`, "block: udp twice"}},
 		{Behaviour{Deny: []Deny{{Host: "a"}, {Host: "a"}, {Host: "b", Port: 80}, {}}}, []string{"deny: a twice", `deny: "b:80"`, `deny: ""`}},
@@ -79,7 +92,10 @@ func TestValidate(t *testing.T) {
 			b.Ports, b.Pool, b.Hairpin, b.Refresh = RandomPorts, ArbitraryPool, true, RefreshOutbound
 		}), nil},
 		{with(apdm, func(b *Behaviour) { b.Ports, b.Filtering = SequentialPorts, FilterEndpointIndependent }), nil},
-		{with(apdm, func(b *Behaviour) { b.Hairpin = true }), []string{"hairpin: true with mapping: address-and-port-dependent"}},
+		{with(apdm, func(b *Behaviour) { b.Hairpin = true }), []string{"hairpin: true with mapping: address-and-port-dependent and filtering: address-and-port-dependent"}},
+		{with(apdm, func(b *Behaviour) { b.Hairpin, b.Filtering = true, FilterAddressDependent }), nil},
+		{with(apdm, func(b *Behaviour) { b.Hairpin, b.Filtering, b.Pool = true, FilterAddressDependent, ArbitraryPool }), []string{"hairpin: true with mapping: address-and-port-dependent, filtering: address-dependent and pool: arbitrary is chance"}},
+		{with(eim, func(b *Behaviour) { b.Hairpin, b.Filtering, b.Pool = true, FilterAddressDependent, ArbitraryPool }), nil},
 		{with(eim, func(b *Behaviour) { b.PortBlock = 64 }), []string{"port_block: 64 with ports: preserve"}},
 		{with(eim, func(b *Behaviour) { b.Ports, b.PortBlock = BlockPorts, 70000 }), []string{"port_block: 70000"}},
 		{with(eim, func(b *Behaviour) {

@@ -47,3 +47,8 @@ func (d Deny) String() string {
 	}
 	return s
 }
+
+// Covers says whether all that the other denies is denied by d.
+func (d Deny) Covers(other Deny) bool {
+	return d.Host == other.Host && (d.Protocol == "" || d.Protocol == other.Protocol) && (d.Port == 0 || d.Port == other.Port)
+}

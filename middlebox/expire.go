@@ -10,25 +10,15 @@ import (
 )
 
 // ExpireUDP makes the namespace forget all UDP mappings and flows, as when
-// their timers run out (RFC 4787 §4.3). TCP connections and counters stay.
+// their timers run out (RFC 4787 §4.3). TCP connections and counters stay, and
+// so do port mappings, which have lifetimes of their own.
 func (l *Loader) ExpireUDP() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken != nil {
 		return fmt.Errorf("expire UDP mappings: %w", l.broken)
 	}
-	sets, err := l.conn.GetSets(table())
-	if err != nil {
-		return fmt.Errorf("expire UDP mappings: %w", err)
-	}
-	suffix := "-" + string(UDP)
-	for _, s := range sets {
-		if !strings.HasSuffix(s.Name, suffix) {
-			continue
-		}
-		l.conn.FlushSet(s)
-	}
-	if err := l.conn.Flush(); err != nil {
+	if err := l.empty("-" + string(UDP)); err != nil {
 		return fmt.Errorf("expire UDP mappings: %w", err)
 	}
 	flows, err := l.tracking()
@@ -50,4 +40,34 @@ func (l *Loader) ExpireUDP() error {
 		return fmt.Errorf("expire UDP flows: %w", err)
 	}
 	return nil
+}
+
+// Forget makes the namespace forget all mappings and flows, and whom hosts
+// inside have sent to, as when its rules are loaded, but in a fraction of the
+// time. Rules and counters stay, and so do the port mappings.
+func (l *Loader) Forget() error {
+	l.mu.Lock()
+	err := l.broken
+	if err == nil {
+		err = l.empty("")
+	}
+	l.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("forget mappings: %w", err)
+	}
+	return l.FlushConntrack()
+}
+
+// empty empties the sets that packets fill and whose names end in a suffix.
+func (l *Loader) empty(suffix string) error {
+	sets, err := l.conn.GetSets(table())
+	if err != nil {
+		return err
+	}
+	for _, s := range sets {
+		if strings.HasSuffix(s.Name, suffix) && !askedFor(s.Name) {
+			l.conn.FlushSet(s)
+		}
+	}
+	return l.conn.Flush()
 }

@@ -60,7 +60,7 @@ func TestFeatureNeededBy(t *testing.T) {
 		"ct zone":          {"", "full-cone", "a mapping that depends on the destination and a looser filtering"},
 		"masquerade":       {"confirming-router", "port-restricted", ""},
 		"numgen":           {"symmetric", "stateful-firewall", ""},
-		"jhash":            {"", "cgnat", "pool: paired"},
+		"jhash":            {"", "cgnat", "several addresses, unless pool: arbitrary"},
 		"reject":           {"", "port-restricted", "unsolicited: reject"},
 		"limit by address": {"", "cgnat", "udp_rate"},
 		"dnat by a map":    {"full-cone", "port-restricted", "hairpin"},

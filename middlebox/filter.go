@@ -46,16 +46,14 @@ func (g *generator) forward() {
 	// Most packets belong to a flow. Nothing before that rule stops them, unless
 	// the behaviour says so.
 	rules := []rule{}
-	inside := rule{comment: "Inside stays inside.", terms: []term{iif(g.LAN), oif(g.LAN), accept()}}
 	if g.polices() {
-		rules = append(rules, inside)
+		rules = append(rules, g.inside()...)
 	}
 	rules = append(rules, g.proxied()...)
 	rules = append(rules, g.blocks()...)
 	rules = append(rules, g.denials()...)
 	rules = append(rules, g.rates()...)
 	rules = append(rules, g.idle()...)
-	rules = append(rules, g.mapped()...)
 	rules = append(rules, g.allowed()...)
 	rules = append(rules, g.contacts()...)
 	if g.remembers(UDP) && g.b.Refresh == RefreshOutbound {
@@ -66,6 +64,7 @@ func (g *generator) forward() {
 		rules = append(rules, g.unsolicited("Of nobody it has.", iif(g.WAN), l4proto(UDP))...)
 	}
 	rules = append(rules, g.flows()...)
+	rules = append(rules, g.mapped()...)
 	rules = append(rules,
 		rule{comment: "What belongs to a flow.", terms: []term{established(), accept()}},
 		rule{comment: "Whatever starts inside.", terms: []term{iif(g.LAN), accept()}})
@@ -80,6 +79,21 @@ func (g *generator) forward() {
 		rules = append(rules, g.unsolicited("Nothing inside asked for it.")...)
 	}
 	g.chain("forward", "Between inside and outside.", nftables.ChainTypeFilter, nftables.ChainHookForward, "forward", priorityFilter, rules)
+}
+
+// inside lets through what goes from one network inside to another, which is no
+// business of the police. What turns around in the box is, as if it had left and
+// come in again.
+func (g *generator) inside() []rule {
+	within := func(terms ...term) []term { return append([]term{iif(g.LAN), oif(g.LAN)}, terms...) }
+	const comment = "Inside stays inside."
+	if !g.b.Hairpin {
+		return []rule{{comment: comment, terms: within(accept())}}
+	}
+	return []rule{
+		{comment: comment, terms: within(notMarked(hairpinMark), accept())},
+		{comment: "Also what belongs to no flow, and so has no mark: the answers may have gone another way.", terms: within(invalid(), accept())},
+	}
 }
 
 // contacts remembers whom the inside sends to, where filtering looks at that.
@@ -167,7 +181,11 @@ func (g *generator) denials() (rules []rule) {
 	return rules
 }
 
-// unsolicited ends what comes from outside, or what the given terms match.
+// unsolicited ends what comes from outside, or what the given terms match. A
+// reset refuses what might begin a connection alone: sent for a segment that
+// doesn't fit into the one there is, in the name of a host inside, it would end
+// that one, here and at the peer (iptables-extensions(8) warns of it, under
+// REJECT).
 func (g *generator) unsolicited(comment string, match ...term) []rule {
 	if len(match) == 0 {
 		match = []term{iif(g.WAN)}
@@ -175,6 +193,7 @@ func (g *generator) unsolicited(comment string, match ...term) []rule {
 	on := func(terms ...term) []term { return append(append([]term{}, match...), terms...) }
 	if g.b.Unsolicited == RejectUnsolicited {
 		return []rule{
+			{comment: "A reset would end the connection that this doesn't fit into.", terms: on(append([]term{l4proto(TCP), invalid()}, g.stop(UnsolicitedRule, drop())...)...)},
 			{comment: "Refused with a reset, and not confirmed either.", terms: on(append([]term{l4proto(TCP)}, g.stop(UnsolicitedRule, rejectTCP())...)...)},
 			{comment: "Refused, and not confirmed either.", terms: on(g.stop(UnsolicitedRule, rejectICMP())...)},
 		}

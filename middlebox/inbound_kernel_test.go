@@ -131,13 +131,13 @@ func TestTCPTimersFromOutside(t *testing.T) {
 			return l, outer, inner
 		}
 		l, outer, inner := begin(with(b, func(b *Behaviour) { b.TCPTransitory, b.TCPEstablished = transitory, established }))
-		during(established*3/2, func() {
+		last := during(established*3/2, func() {
 			exchange(t, outer, inner, "in use")
 			if n := l.mapped("a", TCP); n != 1 {
 				t.Fatalf("%d mappings while one is in use", n)
 			}
 		})
-		l.untilUnmapped("a", TCP, time.Now(), established)
+		l.untilUnmapped("a", TCP, last, established)
 		if _, err := outer.Write([]byte("forgotten")); err != nil {
 			t.Fatal(err)
 		}
@@ -145,8 +145,9 @@ func TestTCPTimersFromOutside(t *testing.T) {
 
 		l, outer, inner = begin(with(b, func(b *Behaviour) { b.TCPTransitory = transitory }))
 		exchange(t, outer, inner, "before the end")
+		last = time.Now()
 		endToEnd(t, outer, inner)
-		l.untilUnmapped("a", TCP, time.Now(), transitory)
+		l.untilUnmapped("a", TCP, last, transitory)
 	})
 }
 

@@ -77,7 +77,7 @@ func (l *lab) load(name string, b Behaviour) {
 		denied[h.Name] = h.Addrs
 	}
 	rs, err := Rules(Box{
-		Name: name, Behaviour: b, WAN: "wan", LAN: "lan", WANAddrs: box.WAN, LANPrefix: box.LAN,
+		Name: name, Behaviour: b, WAN: "wan", LAN: "lan", WANAddrs: box.WAN, LANPrefix: box.LAN, Routed: box.Routed(),
 		Denied: denied, LogGroup: group,
 	})
 	if err != nil {

@@ -7,6 +7,11 @@ import "time"
 // required there; devices go down to 20 s (Ford, Srisuresh and Kegel 2005).
 const DefaultUDPTimeout = 5 * time.Minute
 
+// UDPStream is for how long a UDP flow has UDPUnreplied, whatever comes back: one
+// that is older is a stream from the first packet on that follows an answer.
+// It is the kernel's (net/netfilter/nf_conntrack_proto_udp.c).
+const UDPStream = 2 * time.Second
+
 // DefaultTCPEstablished is how long an idle established TCP connection keeps
 // its mapping unless a behaviour says otherwise: the least that RFC 5382 §5,
 // REQ-5 allows.
@@ -16,6 +21,15 @@ const DefaultTCPEstablished = 2*time.Hour + 4*time.Minute
 // established or is closing: the least that RFC 5382 §5, REQ-5 allows.
 const DefaultTCPTransitory = 4 * time.Minute
 
+// TCPWaiting and TCPReset are how long connection tracking remembers a TCP
+// connection at most that has ended, by a FIN of each side and by a reset:
+// TCPTransitory, if that is less. They are the kernel's
+// (nf_conntrack_tcp_timeout_time_wait and _close).
+const (
+	TCPWaiting = 2 * time.Minute
+	TCPReset   = 10 * time.Second
+)
+
 // Ports that a NAT gives out by itself: all but the well-known ones, into which
 // no internal port above them may be mapped (RFC 4787 §4.2.1).
 const (
@@ -24,9 +38,9 @@ const (
 )
 
 // DefaultPortBlock is how many external ports an internal address has with
-// BlockPorts. With 1024, a port's number divided by 1024 is that of the
-// address in its network, and an external address serves 63. RFC 6888,
-// REQ-4 and RFC 7422 leave the number to the operator.
+// BlockPorts. With 1024, a port's number divided by 1024 is one less than that of
+// the address in its network, and a box serves 63. RFC 6888, REQ-4 and RFC 7422
+// leave the number to the operator.
 const DefaultPortBlock = 1024
 
 // portTries is how often a box tries a port before it gives up. Of 64,512

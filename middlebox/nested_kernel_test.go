@@ -1,7 +1,9 @@
 package middlebox
 
 import (
+	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,8 +75,8 @@ func TestMappingEnds(t *testing.T) {
 	l.send(server, outside, "flushed")
 	l.untilDropped("a", UnsolicitedRule, 1)
 
-	outside = l.observe(alice, server)
 	start := time.Now()
+	outside = l.observe(alice, server)
 	// The entry's own timer is the clock to wait for: RFC 4787, REQ-5.
 	deadline := start.Add(patience)
 	for flows(t, l.space("a")) > 0 {
@@ -136,5 +138,48 @@ func TestFormerAddress(t *testing.T) {
 		}
 		l.send(alice, local(server), "from before")
 		l.untilDropped("a", UntranslatedRule, 1)
+	}
+}
+
+// Hosts behind firewalls come to the NAT with their own addresses, and each has
+// a block of ports there, of both protocols. Their networks take turns:
+//
+//	internet -- s1
+//	  |
+//	 isp -- neighbour
+//	  |  \
+//	hall  wall -- bob
+//	  |
+//	room -- alice
+func TestFirewallsBehindBlocks(t *testing.T) {
+	t.Parallel()
+	nat, _ := Preset("cgnat")
+	wall, _ := Preset("stateful-firewall")
+	l := build(t, topo.Description{
+		Boxes: []topo.BoxDescription{{Name: "isp", Translates: true}, {Name: "hall", Behind: "isp"}, {Name: "wall", Behind: "isp"}, {Name: "room", Behind: "hall"}},
+		Hosts: []topo.HostDescription{{Name: "s1"}, {Name: "s2"}, {Name: "neighbour", Behind: "isp"}, {Name: "alice", Behind: "room"}, {Name: "bob", Behind: "wall"}},
+	})
+	for name, b := range map[string]Behaviour{"isp": nat, "hall": wall, "wall": wall, "room": wall} {
+		l.load(name, b)
+	}
+	isp, _ := l.plan.Box("isp")
+	networks := append([]netip.Prefix{isp.LAN}, isp.Routed()...)
+	for _, host := range []string{"neighbour", "alice", "bob"} {
+		client, server := l.udp(host), l.udp("s1")
+		outside := l.observe(client, server)
+		l.send(server, outside, "answer")
+		if got, _ := l.receive(client); got != "answer" {
+			t.Errorf("%s got %q", host, got)
+		}
+		one, other := l.tcp(host, "s1")
+		exchange(t, one, other, "through the boxes")
+		a := l.addr(host)
+		turn := slices.IndexFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
+		want := (int(a.As4()[3])-firstInside)*len(networks) + turn
+		for _, port := range []uint16{outside.Port(), other.RemoteAddr().(*net.TCPAddr).AddrPort().Port()} {
+			if block := (int(port) - firstPort) / DefaultPortBlock; len(networks) != 4 || block != want {
+				t.Errorf("%s, %v: port %d is of block %d, want %d; networks %v", host, a, port, block, want, networks)
+			}
+		}
 	}
 }

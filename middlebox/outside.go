@@ -1,6 +1,10 @@
 package middlebox
 
-import "github.com/google/nftables"
+import (
+	"slices"
+
+	"github.com/google/nftables"
+)
 
 // outside sees packets as they leave, with their external address. What leaves
 // makes and refreshes mappings, and is remembered where filtering needs it.
@@ -69,6 +73,9 @@ func (g *generator) learn(p Protocol) []rule {
 			})
 		return rules
 	}
+	if g.outbound() {
+		rules = append(rules, rule{comment: "Sending keeps it open.", terms: g.leaving(l4proto(p), updateSet(sendingSet(p), outside...))})
+	}
 	rules = append(rules, rule{
 		comment: "An external port belongs to the endpoint that sends from it.",
 		terms:   g.leaving(l4proto(p), direction(original), updateMapping(p, outside, began, 0)),
@@ -93,11 +100,20 @@ func (g *generator) learn(p Protocol) []rule {
 func (g *generator) hairpin(p Protocol) []rule {
 	inside, outside := []term{oif(g.LAN), hairpinned(), l4proto(p)}, []loader{source, sourcePort}
 	on := func(terms ...term) []term { return append(append([]term{}, inside...), terms...) }
-	rules := []rule{
-		{comment: "Hairpin: the sender's mapping.", terms: on(direction(original), updateMapping(p, outside, g.key(originalSource, originalSourcePort), 0))},
-		{comment: "That of who answers.", terms: on(direction(reply), updateMapping(p, outside, g.key(replySource, replySourcePort), 0))},
+	rules := []rule{{comment: "Hairpin: the sender's mapping.", terms: on(direction(original), updateMapping(p, outside, g.key(originalSource, originalSourcePort), 0))}}
+	if p == UDP && g.outbound() {
+		rules = append(rules, rule{comment: "Sending keeps it open.", terms: on(updateSet(sendingSet(p), outside...))})
 	}
-	if g.filtering(p) == FilterEndpointIndependent {
+	switch {
+	case !g.turns():
+		rules = append(rules, rule{comment: "That of who answers.", terms: on(direction(reply), updateMapping(p, outside, g.key(replySource, replySourcePort), 0))})
+	case p == TCP:
+		rules = append(rules, rule{comment: "That of who answers.", terms: on(direction(reply), refreshMapping(p, source, sourcePort, 0))})
+	}
+	switch {
+	case g.turns() && g.filtering(p) == FilterAddressAndPortDependent:
+		return append(rules, g.turned(p, on)...)
+	case g.filtering(p) == FilterEndpointIndependent:
 		return rules
 	}
 	rules = append(rules,
@@ -105,5 +121,21 @@ func (g *generator) hairpin(p Protocol) []rule {
 		rule{comment: "Whom it answers.", terms: on(direction(reply), updateSet(contactedSet(p), g.peer(p, replySource, replySourcePort, replyDest, replyDestPort)...))},
 		rule{comment: "Filtered as if it came from outside.", terms: on(append([]term{
 			notInSet(contactedSet(p), g.peer(p, destination, destPort, source, sourcePort)...)}, g.stop(UnsolicitedRule, drop())...)...)})
+	return rules
+}
+
+// turned filters by external endpoints what turns around in a box that has
+// several of them for an internal one.
+func (g *generator) turned(p Protocol, on func(...term) []term) (rules []rule) {
+	for _, way := range []struct {
+		direction byte
+		to        []loader
+	}{{original, []loader{originalDest, originalDestPort}}, {reply, []loader{replyDest, replyDestPort}}} {
+		from := []loader{source, sourcePort}
+		rules = append(rules,
+			rule{comment: "Whom it sends to.", terms: on(direction(way.direction), updateSet(turnedSet(p), append(slices.Clone(from), way.to...)...))},
+			rule{comment: "Filtered as if it came from outside.", terms: on(append([]term{direction(way.direction),
+				notInSet(turnedSet(p), append(slices.Clone(way.to), from...)...)}, g.stop(UnsolicitedRule, drop())...)...)})
+	}
 	return rules
 }

@@ -34,13 +34,39 @@ func (g *generator) timer(p Protocol) time.Duration {
 	return g.b.UDPTimeout
 }
 
-// fresh declares the set of mappings that need no refreshing.
+// fresh declares the set of what needs no refreshing. Its key is a packet's own
+// header, which costs less to read than connection tracking's tuples.
 func (g *generator) fresh(p Protocol) {
-	if g.plain() {
-		g.rs.sets = append(g.rs.sets, set{
-			name: freshSet(p), timeout: g.slack(p), key: endpoints(2), comment: "External endpoints of mappings that were just refreshed.",
-		})
+	if !g.plain() {
+		return
 	}
+	s := set{name: freshSet(p), timeout: g.slack(p), key: endpoints(4), comment: "Source and destination of packets whose mapping was just refreshed."}
+	if p == UDP {
+		s.key, s.typeof = []nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInteger}, header(p)
+	}
+	g.rs.sets = append(g.rs.sets, s)
+}
+
+// header is the key of the fresh set: of a datagram, both ports in one piece,
+// which is read in less.
+func header(p Protocol) []loader {
+	if p == UDP {
+		return []loader{source, destination, bothPorts}
+	}
+	return []loader{source, sourcePort, destination, destPort}
+}
+
+// isFresh matches a packet whose mapping was just refreshed.
+func isFresh(p Protocol) term { return inSet(freshSet(p), header(p)...) }
+
+// beFresh notes that a packet has refreshed its mapping. In a TCP connection it
+// does so for the other way, too, which may refresh nothing itself.
+func beFresh(p Protocol) []term {
+	terms := []term{updateSet(freshSet(p), header(p)...)}
+	if p == TCP {
+		terms = append(terms, updateSet(freshSet(p), destination, destPort, source, sourcePort))
+	}
+	return terms
 }
 
 // firstLife is how long a mapping lives after the first packet of a flow, 0
@@ -64,12 +90,12 @@ func (g *generator) flows() (rules []rule) {
 	on := func(p Protocol, terms ...term) []term { return append([]term{l4proto(p)}, terms...) }
 	if g.plain() {
 		rules = append(rules,
-			rule{comment: "Packets both ways keep a mapping, and this one was just kept.", terms: on(UDP, inSet(freshSet(UDP), outside...), accept())},
+			rule{comment: "Packets both ways keep a mapping, and this one was just kept.", terms: on(UDP, valid(), isFresh(UDP), accept())},
 			rule{
 				comment: "An external port belongs to the endpoint that sends from it.",
-				terms:   on(UDP, translated, updateMapping(UDP, outside, key, 0), updateSet(freshSet(UDP), outside...), accept()),
+				terms:   append(on(UDP, translated, updateMapping(UDP, outside, key, 0)), append(beFresh(UDP), accept())...),
 			},
-			rule{comment: "So it is with a TCP connection that goes on.", terms: on(TCP, ongoing(), inSet(freshSet(TCP), outside...), accept())})
+			rule{comment: "So it is with a TCP connection that goes on.", terms: on(TCP, valid(), ongoing(), isFresh(TCP), accept())})
 	}
 	rules = append(rules,
 		rule{comment: "A TCP connection ends.", terms: on(TCP, tcpFlags(tcpFIN|tcpRST), translated, notMarked(hairpinMark), setMark(closingMark))},
@@ -84,8 +110,8 @@ func (g *generator) flows() (rules []rule) {
 	return append(rules,
 		rule{
 			comment: "A TCP connection keeps its external port.",
-			terms: on(TCP, direction(original), translated, established(), notMarked(closingMark),
-				updateMapping(TCP, outside, key, 0), updateSet(freshSet(TCP), outside...)),
+			terms: append(on(TCP, direction(original), translated, established(), notMarked(closingMark),
+				updateMapping(TCP, outside, key, 0)), beFresh(TCP)...),
 		},
 		rule{
 			comment: "Not so long while it isn't established.",

@@ -23,30 +23,34 @@ const allowedChain = "allowed"
 const rateMemory = 10 * time.Second
 
 // rates drops UDP beyond the rate that each internal address has, outward and
-// inward by themselves. A tenth of a second's worth may come at once.
+// inward by themselves.
 func (g *generator) rates() (rules []rule) {
 	if g.b.UDPRate == 0 {
 		return nil
 	}
 	for _, way := range []struct {
 		set  string
-		link string
+		link term
 		who  field
-	}{{sentSet, g.LAN, source}, {receivedSet, g.WAN, destination}} {
+	}{{sentSet, iif(g.LAN), source}, {receivedSet, oif(g.LAN), destination}} {
 		g.rs.sets = append(g.rs.sets, set{
 			name: way.set, timeout: rateMemory, key: []nftables.SetDatatype{nftables.TypeIPAddr}, comment: "Internal address and its rate.",
 		})
 		rules = append(rules, rule{
 			comment: fmt.Sprintf("At most %d UDP packets per second of an address.", g.b.UDPRate),
-			terms:   append([]term{iif(way.link), l4proto(UDP), faster(way.set, way.who, g.b.UDPRate)}, g.stop(UDPRateRule, drop())...),
+			terms:   append([]term{way.link, l4proto(UDP), faster(way.set, way.who, g.b.UDPRate)}, g.stop(UDPRateRule, drop())...),
 		})
 	}
 	return rules
 }
 
+// UDPBurst is how many packets of a UDPRate may come at once: a tenth of a
+// second's worth, and one at least.
+func UDPBurst(rate int) int { return max(1, rate/10) }
+
 // faster matches the packets of an address beyond a rate.
 func faster(name string, who field, rate int) term {
-	burst := max(1, rate/10)
+	burst := UDPBurst(rate)
 	return term{fmt.Sprintf("update @%s { %v limit rate over %d/second burst %d packets }", name, who, rate, burst), []expr.Any{
 		who.load(reg1),
 		&expr.Dynset{SrcRegKey: reg1, SetName: name, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{
@@ -56,7 +60,9 @@ func faster(name string, who field, rate int) term {
 }
 
 // tcpTimers sets connection tracking's timers of TCP. An idle killer is a
-// connection tracking that forgets soon and takes nothing up in the middle.
+// connection tracking that forgets soon and takes nothing up in the middle. A
+// connection that has ended is remembered no longer than its mapping: what lives
+// beyond that is in the way of the next endpoint that has the external port.
 func (g *generator) tcpTimers() {
 	seconds := func(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }
 	established, loose := g.b.TCPEstablished, "1"
@@ -68,6 +74,9 @@ func (g *generator) tcpTimers() {
 	for _, state := range []string{"syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack"} {
 		g.rs.parameters = append(g.rs.parameters, parameter{prefix + "timeout_" + state, seconds(g.b.TCPTransitory)})
 	}
+	g.rs.parameters = append(g.rs.parameters,
+		parameter{prefix + "timeout_time_wait", seconds(min(TCPWaiting, g.b.TCPTransitory))},
+		parameter{prefix + "timeout_close", seconds(min(TCPReset, g.b.TCPTransitory))})
 }
 
 // idle drops segments of connections that are forgotten.

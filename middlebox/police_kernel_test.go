@@ -1,9 +1,12 @@
 package middlebox
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"gauntlet/topo"
 )
 
 // Only what is on the list gets out, whatever the host.
@@ -32,20 +35,33 @@ func TestAllow(t *testing.T) {
 	l.untilAtLeast("a", NotAllowedRule, 1)
 }
 
-// Beyond its rate an address loses packets, and another address doesn't.
+// Beyond its rate an address loses packets.
 func TestUDPRate(t *testing.T) {
 	b := Behaviour{Filtering: FilterAddressAndPortDependent, UDPRate: 10}
 	l := newLab(t, b, Behaviour{})
 	alice, server := l.udp("alice"), l.udp("s1")
-	const burst = 50
+	l.bursts(alice, server, local(server), 50, b.UDPRate)
+}
+
+// bursts sends many packets at once through a, and fails unless no more get
+// through than the rate allows, in packets a second, and one that it may save up.
+func (l *lab) bursts(from, at *net.UDPConn, to netip.AddrPort, burst uint64, rate int) {
+	l.Helper()
 	start := time.Now()
 	for range burst {
-		l.send(alice, local(server), "x")
+		l.send(from, to, "x")
 	}
-	l.untilAtLeast("a", UDPRateRule, 1)
-	allowed := uint64(1 + int(time.Since(start).Seconds()*10) + 1)
-	if n := l.dropped("a", UDPRateRule); n < burst-allowed {
-		t.Errorf("%d of %d dropped, want at least %d", n, burst, burst-allowed)
+	got := uint64(0)
+	for deadline := start.Add(patience); got+l.dropped("a", UDPRateRule) < burst; {
+		if l.hears(at, pace) {
+			got++
+		}
+		if time.Now().After(deadline) {
+			l.Fatalf("%d of %d packets came, %d were dropped", got, burst, l.dropped("a", UDPRateRule))
+		}
+	}
+	if allowed := 1 + uint64(time.Since(start).Seconds()*float64(rate)) + 1; got > allowed {
+		l.Errorf("%d of %d packets got through, want at most %d", got, burst, allowed)
 	}
 }
 
@@ -67,4 +83,16 @@ func TestTCPIdle(t *testing.T) {
 		}
 		<-time.After(1200 * time.Millisecond) // the silence under test
 	}
+}
+
+// What turns around in the box counts as what leaves it does.
+func TestUDPRateHairpin(t *testing.T) {
+	fullCone, _ := Preset("full-cone")
+	l := build(t, topo.Description{
+		Boxes: []topo.BoxDescription{{Name: "a", Translates: true}},
+		Hosts: []topo.HostDescription{{Name: "s1"}, {Name: "s2"}, {Name: "alice", Behind: "a"}, {Name: "anna", Behind: "a"}},
+	})
+	l.load("a", with(fullCone, func(b *Behaviour) { b.Hairpin, b.UDPRate = true, 10 }))
+	alice, anna := l.udp("alice"), l.udp("anna")
+	l.bursts(alice, anna, l.observe(anna, l.udp("s1")), 200, 10)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -20,13 +21,18 @@ import (
 // allocation of ports, and what sends from a mapped endpoint, keep to it: until
 // then, some milliseconds after the program has made a mapping, the box may
 // still give its port to somebody else, who loses it when the PortMapper has
-// caught up.
+// caught up. That can't be helped in the rules, since those that give a port out
+// can't ask those of another table, and the program puts a port into a rule,
+// not into a set; nor can ports be set aside, since hosts ask for any.
 type PortMapper struct {
 	loader   *Loader
 	external netip.Addr
 	conn     *nftables.Conn  // reads the program's rules
 	events   *mdnetlink.Conn // says that rules have changed
 	done     chan struct{}
+
+	mu    sync.Mutex // held while it catches up
+	known []PortMapping
 
 	err error // why it follows no more; set before done is closed
 }
@@ -77,7 +83,6 @@ func (m *PortMapper) Close() error {
 // follow hands on what the program has put into its table, until events ends.
 func (m *PortMapper) follow() {
 	defer close(m.done)
-	var known []PortMapping
 	for {
 		if _, err := m.events.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) { // lost events say the same as others
 			if !closed(err) {
@@ -85,16 +90,24 @@ func (m *PortMapper) follow() {
 			}
 			return
 		}
-		now, err := m.read()
-		if err == nil && !slices.Equal(now, known) {
-			err = m.loader.MapPorts(now)
-			known = now
-		}
-		if err != nil {
+		if err := m.CatchUp(); err != nil {
 			m.err = err
 			return
 		}
 	}
+}
+
+// CatchUp hands on what the program has put into its table until now. Whoever
+// has an answer of the program, and calls it, has the mapping for certain.
+func (m *PortMapper) CatchUp() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, err := m.read()
+	if err != nil || slices.Equal(now, m.known) {
+		return err
+	}
+	m.known = now
+	return m.loader.MapPorts(now)
 }
 
 // closed says whether a socket's error is that it was closed here.

@@ -3,6 +3,7 @@ package middlebox
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -18,14 +19,19 @@ type PortMapping struct {
 	External netip.AddrPort
 }
 
-// MappedMark is the mark of connection tracking (ct mark) on flows of an
-// endpoint that has a port mapping. It tells those who read connection
+// MappedMark is the bit of connection tracking's mark (ct mark) that flows of an
+// endpoint have which has a port mapping. It tells those who read connection
 // tracking that the box did not filter such a flow.
 const MappedMark = 4
 
 // Names of the sets of port mappings. They are filled by Loader.MapPorts.
 func mappedSet(p Protocol) string { return "mapped-" + string(p) } // external endpoints
 func askedMap(p Protocol) string  { return "asked-" + string(p) }  // internal endpoint to external one
+
+// askedFor says whether a set is one of port mappings.
+func askedFor(name string) bool {
+	return slices.ContainsFunc(transports, func(p Protocol) bool { return name == mappedSet(p) || name == askedMap(p) })
+}
 
 // portMapping checks what goes with port mappings.
 func (v *validator) portMapping(b Behaviour) {
@@ -88,9 +94,8 @@ func (g *generator) mapped() []rule {
 func snatAsked(p Protocol) term {
 	key := []loader{source, sourcePort}
 	exprs := append(loadAll(reg1, key),
-		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: askedMap(p)},
-		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(nftables.TableFamilyIPv4), RegAddrMin: part(reg2, 0), RegProtoMin: part(reg2, 1)})
-	return term{fmt.Sprintf("snat to %s map @%s", names(key), askedMap(p)), exprs}
+		&expr.Lookup{SourceRegister: reg1, DestRegister: reg2, IsDestRegSet: true, SetName: askedMap(p)}, snatToOne(reg2))
+	return term{fmt.Sprintf("snat to %s map @%s random", names(key), askedMap(p)), exprs}
 }
 
 func ipv4Only() term {
@@ -129,7 +134,7 @@ func queuePortMapping(conn *nftables.Conn, wan string, external netip.Addr) {
 	// matches, and is taken back where none does.
 	for _, r := range []rule{
 		{terms: []term{iif(wan), ipv4Only(), addressIs(destination, external), setMark(MappedMark), jump(PortMappingPrerouting)}},
-		{terms: []term{iif(wan), marked(MappedMark), setMark(0)}},
+		{terms: []term{iif(wan), marked(MappedMark), unmark()}},
 	} {
 		conn.AddRule(&nftables.Rule{Table: t, Chain: base, Exprs: r.exprs()})
 	}

@@ -12,17 +12,17 @@ type preset struct {
 // with connection tracking do unless told otherwise.
 var statefulFirewall = Behaviour{Filtering: FilterAddressAndPortDependent}
 
-// presets are in the order in which they are listed to people. Those of NATs
-// use the names of RFC 3489 §5, as everybody does, though RFC 4787 §3 gave the
-// words up. All NATs have UDP timers of 5 minutes (RFC 4787, REQ-5).
-var presets = []preset{
+// general are presets of no device. Those of NATs use the names of RFC 3489 §5,
+// as everybody does, though RFC 4787 §3 gave the words up. All NATs have UDP
+// timers of 5 minutes (RFC 4787, REQ-5).
+var general = []preset{
 	// A router that looks at nothing: the control, where every path is direct.
 	{"open", Behaviour{}},
 
-	// RFC 3489's full cone: whoever sends to a mapped port is let in. Devices
-	// with "endpoint-independent filtering" for games do it; RFC 4787, REQ-8
-	// recommends it where transparency matters most. It concerns UDP, as RFC 3489
-	// does; for TCP the box is port-restricted.
+	// RFC 3489's full cone: whoever sends to a mapped port is let in. libslirp
+	// does it (see "slirp"); RFC 4787, REQ-8 recommends it where transparency
+	// matters most. It concerns UDP, as RFC 3489 does; for TCP the box is
+	// port-restricted.
 	{"full-cone", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterEndpointIndependent}},
 
 	// RFC 3489's restricted cone: an address that the endpoint has sent to is
@@ -31,13 +31,13 @@ var presets = []preset{
 	// port-restricted.
 	{"restricted-cone", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressDependent}},
 
-	// RFC 3489's port-restricted cone: the home router. Linux masquerading with
-	// unsolicited packets dropped, as nearly all Linux-based routers have it.
+	// RFC 3489's port-restricted cone: Linux masquerading with unsolicited packets
+	// dropped; home routers that refuse them are "openwrt".
 	{"port-restricted", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent}},
 
 	// RFC 3489's symmetric NAT: a new random external port for every
-	// destination. Enterprise NATs and pf have it, and masquerading with
-	// "fully-random".
+	// destination. Enterprise NATs and pf have it (see "pan-os", "netdefendos",
+	// "pf"), and masquerading with "fully-random".
 	{"symmetric", Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent}},
 
 	// The same with ports that follow each other, so that a peer can predict the
@@ -45,8 +45,9 @@ var presets = []preset{
 	{"symmetric-sequential", Behaviour{Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent, Ports: SequentialPorts}},
 
 	// A port-restricted cone that answers unsolicited packets itself and
-	// remembers them: Linux masquerading without any filter. A STUN test sees a
-	// port-restricted cone, but a punch fails if the peer's packet comes first.
+	// remembers them: Linux masquerading without any filter (see "linux"). A STUN
+	// test sees a port-restricted cone, but a punch fails if the peer's packet
+	// comes first.
 	{"confirming-router", Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent, Unsolicited: ConfirmUnsolicited}},
 
 	// The NAT of a provider, as RFC 6888 asks for: RFC 4787's behaviour with
@@ -65,8 +66,8 @@ var presets = []preset{
 	// Schulzrinne 2004 §4, their "UDP-restricted firewall".
 	{"udp-blocked", with(statefulFirewall, func(b *Behaviour) { b.Block = []Protocol{UDP} })},
 
-	// A firewall that stops the login server, as operators did to Skype: the
-	// host "login" is out of reach over TCP.
+	// A firewall that stops the login server, as the lecture has it: the host
+	// "login" is out of reach over TCP.
 	{"login-blocked", with(statefulFirewall, func(b *Behaviour) { b.Deny = []Deny{{Host: "login", Protocol: TCP}} })},
 
 	// A firewall that stops all TCP, flows that exist already too.
@@ -81,6 +82,9 @@ var presets = []preset{
 	// Ports as tinyproxy and Squid allow them as delivered (Squid's SSL_ports).
 	{"http-connect", with(statefulFirewall, func(b *Behaviour) { b.Proxy = ProxyHTTPConnect })},
 }
+
+// presets are in the order in which they are listed to people.
+var presets = append(slices.Clone(general), ofDevices()...)
 
 // with returns a behaviour with a change.
 func with(b Behaviour, change func(*Behaviour)) Behaviour {
@@ -101,7 +105,7 @@ func Preset(name string) (Behaviour, bool) {
 }
 
 // Presets returns the names of all presets, in the order in which they are
-// listed to people.
+// listed to people: first those of no device, then Devices.
 func Presets() []string {
 	names := make([]string, len(presets))
 	for i, p := range presets {

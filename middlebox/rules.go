@@ -35,6 +35,8 @@ type Box struct {
 	WAN, LAN  string                  // names of the interfaces
 	WANAddrs  []netip.Addr            // external addresses, one after the other
 	LANPrefix netip.Prefix            // of the network inside; no external address is in it
+	Routed    []netip.Prefix          // of the networks further inside whose addresses come as they are, those of firewalls
+	Inside    int                     // how many addresses of each network inside may be somebody's, its own and the box's not counted; 0 is all
 	Denied    map[string][]netip.Addr // addresses of each host that Behaviour.Deny names
 	LogGroup  uint16                  // NFLOG group of what is dropped
 }
@@ -58,10 +60,9 @@ func Rules(box Box) (*Ruleset, error) {
 		return nil, fmt.Errorf("rules of %s: %w", box.Name, err)
 	}
 	g := &generator{Box: box, b: box.Behaviour.filled()}
-	timeout := strconv.Itoa(int(g.b.UDPTimeout.Seconds()))
 	g.rs.parameters = []parameter{
-		{"net.netfilter.nf_conntrack_udp_timeout", timeout},
-		{"net.netfilter.nf_conntrack_udp_timeout_stream", timeout},
+		{"net.netfilter.nf_conntrack_udp_timeout", strconv.Itoa(int(g.b.UDPUnreplied.Seconds()))},
+		{"net.netfilter.nf_conntrack_udp_timeout_stream", strconv.Itoa(int(g.b.UDPTimeout.Seconds()))},
 	}
 	g.tcpTimers()
 	g.declareSets()

@@ -15,11 +15,16 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// exampleBox is a box with that behaviour in a place of its own.
+// exampleBox is a box with that behaviour in a place of its own. It has few
+// inside who may have a block of ports, each of which takes a rule.
 func exampleBox(b Behaviour) Box {
+	inside := netip.MustParsePrefix("10.0.1.0/24")
+	if b.PortBlock > 0 {
+		inside = netip.MustParsePrefix("10.0.1.0/29")
+	}
 	return Box{
 		Name: "home", Behaviour: b, WAN: "wan", LAN: "lan",
-		WANAddrs: []netip.Addr{netip.MustParseAddr("198.18.1.1")}, LANPrefix: netip.MustParsePrefix("10.0.1.0/24"),
+		WANAddrs: []netip.Addr{netip.MustParseAddr("198.18.1.1")}, LANPrefix: inside,
 		Denied:   map[string][]netip.Addr{"login": {netip.MustParseAddr("198.18.0.9"), netip.MustParseAddr("198.18.0.10")}},
 		LogGroup: 5,
 	}
@@ -47,6 +52,7 @@ func TestRulesGolden(t *testing.T) {
 	boxes["hairpin"] = exampleBox(with(grid, func(b *Behaviour) {
 		b.Mapping, b.Filtering, b.Hairpin = MapEndpointIndependent, FilterAddressDependent, true
 	}))
+	boxes["hairpin-symmetric"] = exampleBox(with(grid, func(b *Behaviour) { b.Mapping, b.Hairpin = MapAddressAndPortDependent, true }))
 	boxes["port-mapping"] = exampleBox(Behaviour{Mapping: MapEndpointIndependent, Filtering: FilterAddressAndPortDependent, PortMapping: true})
 	boxes["tcp-address-dependent"] = exampleBox(Behaviour{
 		Mapping: MapAddressAndPortDependent, Filtering: FilterAddressAndPortDependent, TCPFiltering: FilterAddressDependent,

@@ -31,6 +31,7 @@ type parameter struct {
 type set struct {
 	name    string
 	key     []nftables.SetDatatype
+	typeof  []loader               // what the key is read from, if a part of it has no type of its own
 	data    []nftables.SetDatatype // of a map
 	timeout time.Duration
 	comment string
@@ -106,11 +107,14 @@ func (rs *Ruleset) String() string {
 }
 
 func (s set) String() string {
-	kind, types := "set", join(s.key)
-	if len(s.data) > 0 {
+	kind, types := "set", "type "+join(s.key)
+	switch {
+	case len(s.typeof) > 0:
+		types = "typeof " + names(s.typeof)
+	case len(s.data) > 0:
 		kind, types = "map", types+" : "+join(s.data)
 	}
-	return fmt.Sprintf("%s %s { type %s; flags dynamic,timeout; timeout %s; }", kind, s.name, types, lifetime(s.timeout))
+	return fmt.Sprintf("%s %s { %s; flags dynamic,timeout; timeout %s; }", kind, s.name, types, lifetime(s.timeout))
 }
 
 // lifetime writes a time as nft does, in seconds and milliseconds.

@@ -11,6 +11,7 @@ func externalMap(p Protocol) string  { return "external-" + string(p) }
 func internalMap(p Protocol) string  { return "internal-" + string(p) }
 func contactedSet(p Protocol) string { return "contacted-" + string(p) }
 func flowsSet(p Protocol) string     { return "flows-" + string(p) }
+func sendingSet(p Protocol) string   { return "sending-" + string(p) }
 
 // filtering returns how a protocol is filtered.
 func (g *generator) filtering(p Protocol) Filtering { return g.b.FilteringOf(p) }
@@ -28,7 +29,7 @@ func (g *generator) remembers(p Protocol) bool {
 	case FilterAddressDependent:
 		return true
 	case FilterAddressAndPortDependent:
-		return g.tabled() && (g.b.Hairpin || p == UDP && g.b.Refresh == RefreshOutbound)
+		return g.tabled() && (g.b.Hairpin && !g.turns() || p == UDP && g.b.Refresh == RefreshOutbound)
 	}
 	return false
 }
@@ -43,15 +44,25 @@ func (g *generator) apart(p Protocol) bool {
 // key is what a mapping belongs to: an internal endpoint and, as the mapping
 // depends on it, the destination's address and port.
 func (g *generator) key(address, port loader) []loader {
-	key := []loader{address, port}
+	key, peer, peerPort := []loader{address, port}, loader(destination), loader(destPort)
+	if g.b.Hairpin { // what turns around has another by now
+		peer, peerPort = originalDest, originalDestPort
+	}
 	if g.b.Mapping != MapEndpointIndependent {
-		key = append(key, destination)
+		key = append(key, peer)
 	}
 	if g.b.Mapping == MapAddressAndPortDependent {
-		key = append(key, destPort)
+		key = append(key, peerPort)
 	}
 	return key
 }
+
+// turns says whether a box that hairpins gives an internal endpoint another
+// external one for what turns around.
+func (g *generator) turns() bool { return g.b.Hairpin && g.b.Mapping != MapEndpointIndependent }
+
+// turnedSet is the name of what filters that then, address and port.
+func turnedSet(p Protocol) string { return "turned-" + string(p) }
 
 // peer is what filtering looks at: an internal endpoint, the peer's address
 // and, as the filtering depends on it, the peer's port.
@@ -62,6 +73,12 @@ func (g *generator) peer(p Protocol, address, port, peer, peerPort loader) []loa
 	}
 	return key
 }
+
+// outbound says whether only what leaves keeps a mapping open. What comes in
+// prolongs its flow in connection tracking all the same, and with that the
+// mapping, so that nobody else gets the port as long as the flow lives: whether
+// the mapping lets anything in is then kept apart.
+func (g *generator) outbound() bool { return g.tabled() && g.b.Refresh == RefreshOutbound }
 
 // declareSets adds the sets that the other chains use.
 func (g *generator) declareSets() {
@@ -78,6 +95,12 @@ func (g *generator) declareSets() {
 			key := endpoints(len(g.peer(p, source, sourcePort, destination, destPort)))
 			g.rs.sets = append(g.rs.sets, set{name: contactedSet(p), timeout: timeout, key: key, comment: "Internal endpoint . whom it sent to."})
 		}
+		if g.turns() && g.filtering(p) == FilterAddressAndPortDependent {
+			g.rs.sets = append(g.rs.sets, set{name: turnedSet(p), timeout: timeout, key: endpoints(4), comment: "External endpoint . the external one inside that it sent to."})
+		}
+		if p == UDP && g.outbound() {
+			g.rs.sets = append(g.rs.sets, set{name: sendingSet(p), timeout: timeout, key: endpoints(2), comment: "External endpoints from which something was sent."})
+		}
 		if g.apart(p) {
 			g.rs.sets = append(g.rs.sets, set{name: flowsSet(p), timeout: timeout, key: endpoints(4), comment: "External endpoint . whom it sent to."})
 		}
@@ -90,9 +113,8 @@ func (g *generator) early() {
 	if !g.tabled() {
 		return
 	}
-	if g.b.Refresh == RefreshOutbound {
-		rules = append(rules, g.unsolicited("No mapping: connection tracking must not hear of it, or it would refresh what it has.",
-			iif(g.WAN), addressAmong(destination, g.firstWAN(), g.lastWAN()), l4proto(UDP), notInSet(internalMap(UDP), destination, destPort))...)
+	if g.outbound() {
+		rules = append(rules, g.closed()...)
 	}
 	if g.apart(UDP) {
 		rules = append(rules, rule{
@@ -100,8 +122,33 @@ func (g *generator) early() {
 			terms:   []term{iif(g.WAN), l4proto(UDP), notInSet(flowsSet(UDP), destination, destPort, source, sourcePort), zone(destPort)},
 		})
 	}
+	if g.turns() {
+		rules = append(rules, rule{
+			comment: "Hairpin: an answer is mapped by itself, and no answer to connection tracking.",
+			terms:   []term{iif(g.LAN), l4proto(UDP), addressAmong(destination, g.firstWAN(), g.lastWAN()), zone(destPort)},
+		})
+	}
 	g.chain("early", "What comes in, before connection tracking sees it.",
 		nftables.ChainTypeFilter, nftables.ChainHookPrerouting, "prerouting", priorityEarly, rules)
+}
+
+// closed ends what comes to an external endpoint from which nothing was sent of
+// late.
+func (g *generator) closed() []rule {
+	to := func(link string, terms ...term) []term {
+		return append([]term{iif(link), addressAmong(destination, g.firstWAN(), g.lastWAN()), l4proto(UDP)}, terms...)
+	}
+	unsent := notInSet(sendingSet(UDP), destination, destPort)
+	held := refreshMapping(UDP, destination, destPort, 0)
+	const kept = "Of a flow that now lives on: until it ends, nobody else gets its port."
+	rules := append(g.unsolicited("No mapping: connection tracking must not hear of it, or it would refresh what it has.", to(g.WAN, unsent)...),
+		rule{comment: kept, terms: to(g.WAN, held)})
+	if !g.b.Hairpin {
+		return rules
+	}
+	return append(rules,
+		rule{comment: "Hairpin: no mapping either.", terms: to(g.LAN, append([]term{unsent}, g.stop(HairpinRule, drop())...)...)},
+		rule{comment: kept, terms: to(g.LAN, held)})
 }
 
 // refresh lets packets from outside that were let in keep the mapping and the

@@ -8,8 +8,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gauntlet/topo"
 )
 
 // shared lets several sockets have one local endpoint.
@@ -146,4 +149,55 @@ func TestTCPSimultaneousOpen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The external port of a connection that has ended is free for another host
+// once tcp_transitory is over, also towards the same server: connection tracking
+// has forgotten the one that had it.
+func TestTCPPortAgain(t *testing.T) {
+	t.Parallel()
+	const transitory = time.Second
+	each(t, func(t *testing.T, b Behaviour) {
+		b.Ports, b.TCPTransitory = PreservePorts, transitory
+		for how, end := range map[string]func(c net.Conn) error{
+			"closed": net.Conn.Close,
+			"reset": func(c net.Conn) error {
+				return errors.Join(c.(*net.TCPConn).SetLinger(0), c.Close())
+			},
+		} {
+			t.Run(how, func(t *testing.T) {
+				l := build(t, topo.Description{
+					Boxes: []topo.BoxDescription{{Name: "a", Translates: true}},
+					Hosts: []topo.HostDescription{{Name: "s1"}, {Name: "s2"}, {Name: "alice", Behind: "a"}, {Name: "anna", Behind: "a"}},
+				})
+				l.load("a", b)
+				at := l.listen("s1")
+				to := at.Addr().(*net.TCPAddr).AddrPort()
+				const port = 5000
+				var seen []netip.AddrPort
+				for _, host := range []string{"alice", "anna"} {
+					c, err := l.connect(host, netip.AddrPortFrom(l.addr(host), port), to)
+					if err != nil {
+						t.Fatalf("%s: %v", host, err)
+					}
+					server, err := at.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer server.Close()
+					exchange(t, c, server, "hello")
+					seen = append(seen, server.RemoteAddr().(*net.TCPAddr).AddrPort())
+					last := time.Now()
+					if err := end(c); err != nil {
+						t.Fatal(err)
+					}
+					server.Close()
+					l.untilUnmapped("a", TCP, last, transitory)
+				}
+				if seen[0] != seen[1] || seen[0].Port() != port {
+					t.Errorf("the server saw alice at %v and anna at %v; want both at port %d", seen[0], seen[1], port)
+				}
+			})
+		}
+	})
 }

@@ -96,6 +96,14 @@ func invalid() term {
 	return ctMask("ct state invalid", expr.CtKeySTATE, expr.CtStateBitINVALID)
 }
 
+// valid matches what belongs to a connection or begins one.
+func valid() term {
+	return term{"ct state != invalid", []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: reg1},
+		notEqual(binaryutil.NativeEndian.PutUint32(expr.CtStateBitINVALID)),
+	}}
+}
+
 // Flags of a TCP segment, RFC 9293 §3.1.
 const (
 	tcpFIN = 1
@@ -181,6 +189,7 @@ var (
 	destination = field{"ip daddr", expr.PayloadBaseNetworkHeader, 16, 4}
 	sourcePort  = field{"th sport", expr.PayloadBaseTransportHeader, 0, 2}
 	destPort    = field{"th dport", expr.PayloadBaseTransportHeader, 2, 2}
+	bothPorts   = field{"@th,0,32", expr.PayloadBaseTransportHeader, 0, 4}
 )
 
 func (f field) load(register uint32) expr.Any {

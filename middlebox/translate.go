@@ -57,7 +57,8 @@ func dnatBy(mapName string) term {
 	}}
 }
 
-// hairpinBy does the same to a packet from inside, and marks its connection.
+// hairpinBy does the same to a packet from inside, and marks its connection,
+// which is new.
 func hairpinBy(mapName string) term {
 	t := dnatBy(mapName)
 	last := len(t.exprs) - 1
@@ -67,27 +68,40 @@ func hairpinBy(mapName string) term {
 	return term{fmt.Sprintf("ct mark set %d %s", hairpinMark, t.text), exprs}
 }
 
-// Marks of connections. One has at most one of them.
+// Marks of connections, a bit each beside MappedMark.
 const (
 	hairpinMark = 1 // it turns around in the box
 	closingMark = 2 // of TCP: one end has closed or reset it
 )
 
-func marked(mark uint32) term {
-	return term{fmt.Sprintf("ct mark %d", mark), []expr.Any{
-		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, equal(binaryutil.NativeEndian.PutUint32(mark)),
+func marked(bit uint32) term {
+	return ctMask(fmt.Sprintf("ct mark & %d != 0", bit), expr.CtKeyMARK, bit)
+}
+
+func notMarked(bit uint32) term {
+	return term{fmt.Sprintf("ct mark & %d == 0", bit), []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bit), Xor: make([]byte, 4)},
+		equal(make([]byte, 4)),
 	}}
 }
 
-func notMarked(mark uint32) term {
-	return term{fmt.Sprintf("ct mark != %d", mark), []expr.Any{
-		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1}, notEqual(binaryutil.NativeEndian.PutUint32(mark)),
+// setMark marks a connection, which keeps its other marks.
+func setMark(bit uint32) term {
+	return term{fmt.Sprintf("ct mark set ct mark | %d", bit), []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1},
+		&expr.Bitwise{
+			SourceRegister: reg1, DestRegister: reg1, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(^bit), Xor: binaryutil.NativeEndian.PutUint32(bit),
+		},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1, SourceRegister: true},
 	}}
 }
 
-func setMark(mark uint32) term {
-	return term{fmt.Sprintf("ct mark set %d", mark), []expr.Any{
-		&expr.Immediate{Register: reg1, Data: binaryutil.NativeEndian.PutUint32(mark)},
+// unmark takes all marks from a connection.
+func unmark() term {
+	return term{"ct mark set 0", []expr.Any{
+		&expr.Immediate{Register: reg1, Data: make([]byte, 4)},
 		&expr.Ct{Key: expr.CtKeyMARK, Register: reg1, SourceRegister: true},
 	}}
 }
@@ -107,8 +121,18 @@ func (g *generator) snatToKept(p Protocol) term {
 		exprs = append(exprs, updateBoth(p, reg2, reg1, 0)...)
 		text = updateText(p, kept, names(key), 0) + " "
 	}
-	exprs = append(exprs, &expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: part(reg2, 0), RegProtoMin: part(reg2, 1)})
-	return term{text + "snat to " + kept, exprs}
+	return term{text + "snat to " + kept + " random", append(exprs, snatToOne(reg2))}
+}
+
+// snatToOne translates to the one external endpoint that a register holds. That
+// it may be any of these ports has the kernel look whether a flow has it: which
+// sweeps away one that has run out. To a port that is the internal one already
+// it would go without a look, and lose the packet to what it hasn't swept.
+func snatToOne(register uint32) expr.Any {
+	return &expr.NAT{
+		Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4,
+		RegAddrMin: part(register, 0), RegProtoMin: part(register, 1), Random: true,
+	}
 }
 
 // tuple is a field of one of the two tuples of a connection.

@@ -23,7 +23,7 @@ func (b Behaviour) Validate() []error {
 	for _, t := range []struct {
 		key   string
 		value time.Duration
-	}{{"udp_timeout", b.UDPTimeout}, {"tcp_established", b.TCPEstablished}, {"tcp_transitory", b.TCPTransitory}, {"tcp_idle", b.TCPIdle}} {
+	}{{"udp_timeout", b.UDPTimeout}, {"udp_unreplied_timeout", b.UDPUnreplied}, {"tcp_established", b.TCPEstablished}, {"tcp_transitory", b.TCPTransitory}, {"tcp_idle", b.TCPIdle}} {
 		v.timeout(t.key, t.value)
 	}
 	if b.UDPRate < 0 || b.UDPRate > math.MaxInt32 {
@@ -32,6 +32,7 @@ func (b Behaviour) Validate() []error {
 	if b.PortBlock != 0 && (b.PortBlock < 2 || b.PortBlock > ports) {
 		v.addf("port_block: %d; expected 2 to %d ports", b.PortBlock, ports)
 	}
+	v.unreplied(b)
 	v.protocols(b)
 	v.proxy(b)
 	v.portMapping(b)
@@ -50,6 +51,27 @@ func (b Behaviour) Validate() []error {
 func (v *validator) timeout(key string, d time.Duration) {
 	if d < 0 || d%time.Second != 0 || d > math.MaxInt32*time.Second {
 		v.addf("%s: %v; expected whole seconds, at least 1s", key, d)
+	}
+}
+
+// unreplied checks a timer of flows that are no streams: only connection
+// tracking tells them apart.
+func (v *validator) unreplied(b Behaviour) {
+	if b.UDPUnreplied <= 0 {
+		return
+	}
+	const reason = "since the box's own memory of whom an endpoint has sent to has one timer"
+	if timeout := b.filled().UDPTimeout; b.UDPUnreplied > timeout {
+		v.addf("udp_unreplied_timeout: %v is longer than udp_timeout: %v; expected at most that", b.UDPUnreplied, timeout)
+	}
+	if f := b.FilteringOf(UDP); f != FilterAddressAndPortDependent {
+		v.addf("udp_unreplied_timeout: %v with filtering: %s is not offered; expected address-and-port-dependent, %s", b.UDPUnreplied, f, reason)
+	}
+	if b.Hairpin {
+		v.addf("udp_unreplied_timeout: %v with hairpin: true is not offered; expected hairpin: false, %s", b.UDPUnreplied, reason)
+	}
+	if b.Refresh == RefreshOutbound {
+		v.addf("udp_unreplied_timeout: %v with refresh: outbound is not offered; expected both, %s", b.UDPUnreplied, reason)
 	}
 }
 
@@ -108,8 +130,14 @@ func (v *validator) translation(b Behaviour) {
 	if b.Unsolicited == ConfirmUnsolicited {
 		v.confirming(b)
 	}
-	if b.Hairpin && b.Mapping != MapEndpointIndependent {
-		v.addf("hairpin: true with mapping: %s is not offered; expected endpoint-independent, since an answer would leave by another external port than the one that was sent to, and connection tracking answers from that one", b.Mapping)
+	if b.Hairpin && b.Mapping != MapEndpointIndependent && b.Filtering == FilterAddressAndPortDependent {
+		v.addf("hairpin: true with mapping: %s and filtering: %s means nothing; expected mapping: endpoint-independent or another filtering, since each of two hosts inside would be let in to the external port alone that the other has towards it, which neither learns", b.Mapping, b.Filtering)
+	}
+	if b.Hairpin && b.Mapping != MapEndpointIndependent && slices.ContainsFunc(b.Allow, func(s Service) bool { return s.Protocol == UDP }) {
+		v.addf("hairpin: true with mapping: %s and allow: udp is not offered; expected mapping: endpoint-independent, or no udp in allow, since an answer to a host inside is mapped by itself there, and would have to be allowed by itself", b.Mapping)
+	}
+	if b.Hairpin && b.Mapping != MapEndpointIndependent && b.Filtering == FilterAddressDependent && b.Pool == ArbitraryPool {
+		v.addf("hairpin: true with mapping: %s, filtering: address-dependent and pool: arbitrary is chance; expected pool: paired, since each of two hosts inside would be let in from the external address alone that the other has towards a third, and arbitrary gives it another", b.Mapping)
 	}
 	if b.PortBlock != 0 && b.Ports != BlockPorts {
 		v.addf("port_block: %d with ports: %s means nothing; expected ports: block, or no port_block", b.PortBlock, b.Ports)

@@ -6,10 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"gauntlet/compose/composetest"
 )
 
 // settled is how long after login a client's memory is read.
@@ -39,6 +42,60 @@ func BenchmarkClientMemory(b *testing.B) {
 		cmd.Wait()
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// The seed suite in containers, beside the same in processes: at most twice the
+// time. The image is there before, and its build isn't counted.
+func BenchmarkContainers(b *testing.B) {
+	composetest.Engine(b)
+	results(b, "--backend", "docker", "--only", "login-blocked")
+	processes, containers := 0.0, 0.0
+	for b.Loop() {
+		r, _ := results(b)
+		processes += r.Run.Seconds
+		r, _ = results(b, "--backend", "docker")
+		containers += r.Run.Seconds
+	}
+	b.ReportMetric(processes/float64(b.N), "processes-s")
+	b.ReportMetric(containers/float64(b.N), "containers-s")
+	b.ReportMetric(containers/processes, "times")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkRelayFails is how long a call's ends get no media when the relay that
+// carries it dies or stands still, from the wire: the larger of the two
+// directions, median and longest of all calls. none is the same of the seconds
+// before, when nothing happens: what this machine alone makes of it.
+func BenchmarkRelayFails(b *testing.B) {
+	for _, how := range []string{"kill-udp", "kill-tcp", "stall-udp", "stall-tcp"} {
+		b.Run(how, func(b *testing.B) {
+			var gaps, none []float64
+			call := func() {
+				r, _ := results(b, "--suite", "calls", "--only", how)
+				for _, c := range r.Checks {
+					switch {
+					case c.Media == nil:
+					case strings.HasSuffix(c.ID, "/after"):
+						gaps = append(gaps, 1000*c.Media.Gap)
+					default:
+						none = append(none, 1000*c.Media.Gap)
+					}
+				}
+			}
+			for b.Loop() {
+				call()
+			}
+			for name, values := range map[string][]float64{"gap": gaps, "none": none} {
+				if len(values) != b.N {
+					b.Fatalf("%d gaps measured in %d calls", len(values), b.N)
+				}
+				slices.Sort(values)
+				b.ReportMetric(values[len(values)/2], name+"-median-ms")
+				b.ReportMetric(values[len(values)-1], name+"-longest-ms")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
 // residentMB is the largest RssAnon of the clients that descend from a process.

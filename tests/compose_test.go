@@ -61,18 +61,9 @@ type project struct {
 	engine *client.Client
 }
 
-// unavailable skips a test for lack of something, or fails it where nothing may
-// be skipped.
-func unavailable(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("GAUNTLET_NO_SKIP") == "1" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // free skips the test where another network of the engine has the addresses of
-// the overlay's internet: two can't have them, so this machine can't run it.
+// the overlay's internet: two can't have them, so this machine can't run it. It
+// is the one thing that is skipped on a machine with an engine, whatever may be.
 func (p *project) free(t *testing.T) {
 	t.Helper()
 	ours := netip.MustParsePrefix("198.18.0.0/15")
@@ -102,7 +93,7 @@ func newProject(t *testing.T, scenario string) *project {
 	}
 	p.free(t)
 	if p.argv == nil {
-		unavailable(t, "neither docker-compose nor docker compose is here")
+		skip(t, "neither docker-compose nor docker compose is here")
 	}
 	tag := "gauntlet-test:" + p.name
 	if o := do(t, "image", "--tag", tag); o.status != 0 {
@@ -210,6 +201,9 @@ func TestComposeCall(t *testing.T) {
 		if want := "login " + who + ": claims direct, tcp; finds mapping endpoint-independent, filtering address-and-port-dependent\n"; out != want {
 			t.Errorf("%swant %s", out, want)
 		}
+	}
+	if o := do(t, "drive", p.name, "login", "alice"); o.status != 1 || o.stderr != "gauntlet: alice: login: alice is logged in already\n" {
+		t.Errorf("another login: exit status %d\n%s", o.status, o.stderr)
 	}
 	out := drive("call", "alice", "bob", "--for", "3s")
 	found := regexp.MustCompile(`media: claims punched, udp, .*; (\d+) packets sent, (\d+) received\n`).FindStringSubmatch(out)

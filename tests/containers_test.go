@@ -1,10 +1,13 @@
 package tests
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +18,9 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/google/go-cmp/cmp"
 
+	"gauntlet/compose"
 	"gauntlet/compose/composetest"
+	"gauntlet/lab/judge"
 	"gauntlet/lab/report"
 )
 
@@ -39,7 +44,7 @@ func TestContainersAgree(t *testing.T) {
 	if diff := cmp.Diff(verdicts(processes), verdicts(containers)); diff != "" {
 		t.Errorf("(-processes, +containers):\n%s\nstatus %d\n%s", diff, o.status, o.stderr)
 	}
-	t.Logf("processes %.1f s, containers %.1f s", processes.Run.Seconds, containers.Run.Seconds)
+	t.Logf("processes %.1f s, containers %.1f s: %.2f times", processes.Run.Seconds, containers.Run.Seconds, containers.Run.Seconds/processes.Run.Seconds)
 }
 
 // containersOf are those of the runs that began after known was made.
@@ -52,14 +57,16 @@ func containersOf(t *testing.T, api *client.Client, known []string) []string {
 func listed(t *testing.T, api *client.Client, known []string, ended bool) (names []string) {
 	t.Helper()
 	all, err := api.ContainerList(context.Background(), container.ListOptions{
-		All: ended, Filters: filters.NewArgs(filters.Arg("label", "gauntlet.run")),
+		All: ended, Filters: filters.NewArgs(filters.Arg("label", compose.RunLabel)),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range all {
-		// Tests of other packages are told apart by the names of their runs.
-		if name := strings.TrimPrefix(c.Names[0], "/"); !slices.Contains(known, name) && !strings.HasPrefix(name, "gauntlet-test-") {
+		// Tests of other packages are told apart by the names of their runs, which
+		// not all of their containers have in their own.
+		test := strings.HasPrefix(c.Labels[compose.RunLabel], "gauntlet-test-")
+		if name := strings.TrimPrefix(c.Names[0], "/"); !slices.Contains(known, name) && !test {
 			names = append(names, name)
 		}
 	}
@@ -91,6 +98,31 @@ func TestContainersEndWithKill(t *testing.T) {
 	}
 	wait(false, 5*time.Second)
 	wait(true, time.Minute)
+}
+
+// SIGKILL of gauntlet while it asks the engine for containers: of those that the
+// engine makes only then, none is left either.
+func TestContainersEndWithEarlyKill(t *testing.T) {
+	api := composetest.Engine(t)
+	results(t, "--backend", "docker", "--only", "login-blocked") // the image is there
+	known := containersOf(t, api, nil)
+	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
+	for range 10 {
+		mark := fmt.Sprintf("GAUNTLET_TEST_MARK=%s-%d", t.Name(), random.Uint64())
+		cmd := exec.Command(gauntlet, "run", "--backend", "docker", "--only", "open")
+		cmd.Env = append(cmd.Environ(), mark)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.NewTimer(time.Duration(random.Int64N(int64(1500 * time.Millisecond))))
+		<-timer.C // the moment of the kill is what is tested
+		cmd.Process.Kill()
+		cmd.Wait()
+		vanished(t, func() string { return strings.Join(marked(t, mark), " ") }) // the watchdog too
+		if names := containersOf(t, api, known); len(names) > 0 {
+			t.Fatalf("%v are left", names)
+		}
+	}
 }
 
 // A container that is killed is a node that died: a failure that says so.
@@ -138,21 +170,18 @@ func TestSwarm(t *testing.T) {
 	whole, _ := results(t)
 	known := containersOf(t, api, nil)
 
-	cmd := exec.CommandContext(t.Context(), gauntlet, "run", "--swarm", "--replicas", "4", "--format", "json")
-	var stdout strings.Builder
-	cmd.Stdout = &stdout
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, name := range []string{judge.RunFile, judge.ResultsFile} { // of an earlier run
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd, stdout, stderr := begin(t, "run", "--swarm", "--replicas", "4", "--format", "json", "-o", dir)
 	killed, lost := "", false
-	for s := bufio.NewScanner(stderr); s.Scan(); {
-		t.Log(s.Text())
-		lost = lost || strings.Contains(s.Text(), "] failed")
-		if killed == "" && strings.HasSuffix(s.Text(), "] running") {
+	for stderr.Scan() {
+		t.Log(stderr.Text())
+		lost = lost || strings.Contains(stderr.Text(), "] failed")
+		if killed == "" && strings.HasSuffix(stderr.Text(), "] running") {
 			if names := containersOf(t, api, known); len(names) > 0 && api.ContainerKill(t.Context(), names[0], "KILL") == nil {
 				killed = names[0]
 			}
@@ -165,7 +194,7 @@ func TestSwarm(t *testing.T) {
 		t.Errorf("no task was lost: killed %q", killed)
 	}
 	var merged report.Results
-	if err := json.Unmarshal([]byte(stdout.String()), &merged); err != nil {
+	if err := json.Unmarshal(stdout.Bytes(), &merged); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(verdicts(whole), verdicts(merged)); diff != "" {
@@ -173,6 +202,12 @@ func TestSwarm(t *testing.T) {
 	}
 	if diff := cmp.Diff(whole.Run.Verdicts, merged.Run.Verdicts); diff != "" {
 		t.Errorf("counts (-one run, +shards):\n%s", diff)
+	}
+	if o := do(t, "judge", dir); o.status != report.ExitBadUsage || !strings.Contains(o.stderr, "it has no "+judge.RunFile) {
+		t.Errorf("there is evidence of an earlier run: exit status %d\n%s", o.status, o.stderr)
+	}
+	if r, err := report.ReadResults(filepath.Join(dir, judge.ResultsFile)); err != nil || len(r.Checks) != len(merged.Checks) {
+		t.Errorf("%d checks in the report folder, %v", len(r.Checks), err)
 	}
 	if len(whole.Controls) != len(merged.Controls) {
 		t.Errorf("%d controls, in shards %d", len(whole.Controls), len(merged.Controls))

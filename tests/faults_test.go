@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"gauntlet/lab/evidence"
 	"gauntlet/lab/verdict"
 	"gauntlet/nodes/control"
 )
@@ -99,6 +102,54 @@ func TestFaultyNodes(t *testing.T) {
 				t.Errorf("the node's last lines are missing: %s", c.Reason)
 			}
 		})
+	}
+}
+
+// A node that is the scenario file's neighbour is found, whatever folder the file is
+// named from.
+func TestNeighbour(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := file(t, "neighbour.yaml", faultScenario("./node", "none"))
+	if err := os.Symlink(self, filepath.Join(filepath.Dir(name), "node")); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(filepath.Dir(name), "elsewhere")
+	if err := os.Mkdir(elsewhere, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), gauntlet, "run", "../neighbour.yaml")
+	cmd.Dir = elsewhere
+	if o := finish(t, cmd); o.status != 0 {
+		t.Errorf("exit status %d\n%s%s", o.status, o.stdout, o.stderr)
+	}
+}
+
+// A scenario gets the same payloads alone as beside others, as it does in a shard.
+func TestSamePayloads(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := file(t, "first.yaml", faultScenario(self, "none")), file(t, "second.yaml", faultScenario(self, "none"))
+	payload := func(files ...string) int64 {
+		dir := t.TempDir()
+		if o := do(t, append([]string{"run", "-o", dir}, files...)...); o.status != 0 {
+			t.Fatalf("exit status %d\n%s", o.status, o.stderr)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "second", evidence.ExchangesFile))
+		var exchange evidence.Exchange
+		if err := errors.Join(err, json.Unmarshal(text, &exchange)); err != nil {
+			t.Fatal(err)
+		}
+		return exchange.Payload
+	}
+	if alone, beside := payload(second), payload(first, second); alone != beside {
+		t.Errorf("%d bytes alone, %d beside another", alone, beside)
 	}
 }
 

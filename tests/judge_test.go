@@ -17,8 +17,8 @@ type alteration struct {
 	name   string
 	do     func(t *testing.T, dir string)
 	status int
-	// says is part of the message where the status is 2, else of the reason of
-	// a check that has the verdict.
+	// says is part of the message where the status is 2, and of the reason of a check
+	// that has the verdict, if there is to be one.
 	verdict, says string
 }
 
@@ -37,15 +37,16 @@ var alterations = []alteration{
 	{"driven.json is gone", remove(first + "/driven.json"), report.ExitBadUsage, "", "driven.json: missing"},
 	{"driven.json is cut", cut(first+"/driven.json", 100), report.ExitBadUsage, "", "driven.json: cut off"},
 	{"driven.json has another check", replace(first+"/driven.json", `"port-restricted/search"`, `"port-restricted/look"`), report.ExitBadUsage, "", `check 3 is "port-restricted/look"; the scenario has "port-restricted/search"`},
-	{"the capture is gone", remove(first + "/capture.pcapng"), report.ExitBadUsage, "", "capture.pcapng: no such file"},
-	{"an exchange is gone", cutLine(exchange), report.ExitBadUsage, "", "exchanges.jsonl: port-restricted/call/media has exchange 4, and there are 4"},
-	{"a certificate is no certificate", write(first+"/certificates.json", `[{"boxen": 1}]`), report.ExitBadUsage, "", `certificates.json: json: unknown field "boxen"`},
+	{"the capture is gone", remove(first + "/capture.pcapng"), report.ExitBadUsage, verdict.Inconclusive, "capture.pcapng: no such file"},
+	{"an exchange is gone", cutLine(exchange), report.ExitBadUsage, verdict.Inconclusive, "exchanges.jsonl: port-restricted/call/media has exchange 4, and there are 4"},
+	{"a certificate is no certificate", write(first+"/certificates.json", `[{"boxen": 1}]`), report.ExitBadUsage, verdict.Inconclusive, `certificates.json: json: unknown field "boxen"`},
 	{"the lab's own control is gone", remove("lab-control"), report.ExitBadUsage, "", "lab-control/scenario.yaml: missing"},
 
 	{"the losses are gone", remove(first + "/losses.json"), report.ExitInconclusive, verdict.Inconclusive, "the recording did not end: losses.json is missing"},
 	{"the capture is cut", cut(first+"/capture.pcapng", 1001), report.ExitInconclusive, verdict.Inconclusive, "capture.pcapng ends inside a packet"},
 	{"a drop is gone", cutLine(first + "/drops.jsonl"), report.ExitInconclusive, verdict.Inconclusive, "drops.jsonl holds"},
 	{"a table dump is gone", cutLine(first + "/conntrack.jsonl"), report.ExitInconclusive, verdict.Inconclusive, "conntrack.jsonl holds"},
+	{"a box has no certificate", write(first+"/certificates.json", `[]`), report.ExitInconclusive, verdict.Inconclusive, "home-a has no certificate; home-b has no certificate"},
 	{"a certificate is failed", replace(first+"/certificates.json", `"differences": null`, `"differences": ["filtering: nonsense"]`), report.ExitInconclusive, verdict.Inconclusive, "filtering: nonsense"},
 
 	{"the payload was larger", replace(exchange, `"payload":`, `"payload":9`), report.ExitFail, verdict.Fail, "the wire shows failed"},
@@ -88,36 +89,66 @@ func TestJudge(t *testing.T) {
 	}
 	checkRepeated(t, r)
 	for _, a := range alterations {
-		t.Run(a.name, func(t *testing.T) {
-			altered := filepath.Join(t.TempDir(), "altered")
-			if err := os.CopyFS(altered, os.DirFS(dir)); err != nil {
-				t.Fatal(err)
-			}
-			a.do(t, altered)
-			o := do(t, "judge", altered, "--format", "json")
-			if o.status != a.status {
-				t.Fatalf("exit status %d, want %d\n%s%s", o.status, a.status, o.stdout, o.stderr)
-			}
-			if o.status == report.ExitBadUsage {
-				if !strings.Contains(o.stderr, a.says) || o.stdout != "" {
-					t.Errorf("stderr %q, want %q; stdout %q", o.stderr, a.says, o.stdout)
-				}
-				return
-			}
-			var r report.Results
-			if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
-				t.Fatal(err)
-			}
-			found := a.verdict == ""
-			var reasons []string
-			for _, c := range r.Checks {
-				reasons = append(reasons, c.Verdict+": "+c.Reason)
-				found = found || c.Verdict == a.verdict && strings.Contains(c.Reason, a.says)
-			}
-			if !found {
-				t.Errorf("no check is %s for %q\n%s", a.verdict, a.says, strings.Join(reasons, "\n"))
-			}
-		})
+		t.Run(a.name, func(t *testing.T) { a.check(t, dir) })
+	}
+}
+
+// A shard that has nothing to run leaves a report too, and so does a run whose
+// evidence can't be read: judged again, each gives what it gave.
+func TestJudgeLittle(t *testing.T) {
+	t.Parallel()
+	empty := filepath.Join(t.TempDir(), "empty")
+	o := do(t, "run", "--only", "P-L2", "--shard", "2/2", "-o", empty, "--format", "json")
+	if again := do(t, "judge", empty, "--format", "json"); o.status != report.ExitPass || again.status != o.status || again.stdout != o.stdout {
+		t.Errorf("an empty shard: exit status %d, judged again %d\n%s%s", o.status, again.status, o.stderr, again.stderr)
+	}
+	place := func() string {
+		dir := filepath.Join(t.TempDir(), "report")
+		if err := os.CopyFS(dir, os.DirFS(empty)); err != nil {
+			t.Fatal(err)
+		}
+		remove("lab-control/capture.pcapng")(t, dir)
+		return dir
+	}
+	one, other := do(t, "judge", place(), "--format", "json"), do(t, "judge", place(), "--format", "json")
+	const want = "whole: the evidence can't be read: read evidence: open capture.pcapng: no such file or directory"
+	if one.stdout != other.stdout || one.status != report.ExitBadUsage || !strings.Contains(one.stdout, want) {
+		t.Errorf("exit status %d, want %q in the same results wherever they are\n%s\n%s%s", one.status, want, one.stdout, other.stdout, one.stderr)
+	}
+}
+
+// check judges a report once it has been altered.
+func (a alteration) check(t *testing.T, dir string) {
+	t.Helper()
+	altered := filepath.Join(t.TempDir(), "altered")
+	if err := os.CopyFS(altered, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	a.do(t, altered)
+	o := do(t, "judge", altered, "--format", "json")
+	if o.status != a.status {
+		t.Fatalf("exit status %d, want %d\n%s%s", o.status, a.status, o.stdout, o.stderr)
+	}
+	if o.status == report.ExitBadUsage {
+		if !strings.Contains(o.stderr, a.says) || o.stdout != "" && a.verdict == "" {
+			t.Errorf("stderr %q, want %q; stdout %q", o.stderr, a.says, o.stdout)
+		}
+		if a.verdict == "" {
+			return
+		}
+	}
+	var r report.Results
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	found := a.verdict == ""
+	var reasons []string
+	for _, c := range r.Checks {
+		reasons = append(reasons, c.Verdict+": "+c.Reason)
+		found = found || c.Verdict == a.verdict && strings.Contains(c.Reason, a.says)
+	}
+	if !found {
+		t.Errorf("no check is %s for %q\n%s", a.verdict, a.says, strings.Join(reasons, "\n"))
 	}
 }
 

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -55,12 +56,12 @@ type output struct {
 }
 
 // do runs gauntlet with arguments.
-func do(t *testing.T, args ...string) output {
+func do(t testing.TB, args ...string) output {
 	t.Helper()
 	return finish(t, exec.CommandContext(t.Context(), gauntlet, args...))
 }
 
-func finish(t *testing.T, cmd *exec.Cmd) output {
+func finish(t testing.TB, cmd *exec.Cmd) output {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -72,8 +73,24 @@ func finish(t *testing.T, cmd *exec.Cmd) output {
 	return output{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
+// begin starts gauntlet with arguments. What it says while it runs is to be read
+// from stderr until its end; stdout is whole after Wait.
+func begin(t testing.TB, args ...string) (cmd *exec.Cmd, stdout *bytes.Buffer, stderr *bufio.Scanner) {
+	t.Helper()
+	cmd, stdout = exec.CommandContext(t.Context(), gauntlet, args...), &bytes.Buffer{}
+	cmd.Stdout = stdout
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, stdout, bufio.NewScanner(said)
+}
+
 // results runs scenarios and returns what results.json says.
-func results(t *testing.T, args ...string) (report.Results, output) {
+func results(t testing.TB, args ...string) (report.Results, output) {
 	t.Helper()
 	o := do(t, append([]string{"run", "--format", "json"}, args...)...)
 	var r report.Results
@@ -100,4 +117,14 @@ func statusOf(err error) string {
 		return fmt.Sprint(exit.ExitCode())
 	}
 	return err.Error()
+}
+
+// skip skips a test for what the machine lacks, or fails it where nothing may
+// be skipped.
+func skip(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("GAUNTLET_NO_SKIP") == "1" {
+		t.Fatalf("may not be skipped: %s", why)
+	}
+	t.Skip(why)
 }

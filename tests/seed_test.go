@@ -197,13 +197,3 @@ func TestJUnit(t *testing.T) {
 		t.Errorf("exit status %d\n%s", o.status, o.stdout)
 	}
 }
-
-// skip skips a test for what the machine lacks, or fails it where nothing may
-// be skipped.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("GAUNTLET_NO_SKIP") == "1" {
-		t.Fatalf("may not be skipped: %s", why)
-	}
-	t.Skip(why)
-}

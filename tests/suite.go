@@ -4,19 +4,30 @@ package tests
 
 import (
 	"embed"
+	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 
 	"gauntlet/lab/scenario"
 )
 
-//go:embed seed/*.yaml
+//go:embed seed/*.yaml calls/*.yaml
 var files embed.FS
 
-// Seed is the suite of the rows that the seed lecture states
-// (reference/papers.md section 1), one file for each kind of box.
-func Seed() ([]*scenario.Scenario, error) {
-	names, err := fs.Glob(files, "seed/*.yaml")
+// Suites are the names of all suites, the one that runs where none is named
+// first: seed, the rows that the seed lecture states (reference/papers.md section
+// 1), one file for each kind of box; and calls, what becomes of a call when its
+// relay fails, and what its media is on the wire.
+var Suites = []string{"seed", "calls"}
+
+// Suite reads the scenarios of a suite.
+func Suite(suite string) ([]*scenario.Scenario, error) {
+	if !slices.Contains(Suites, suite) {
+		return nil, fmt.Errorf("unknown suite %q; expected %s", suite, strings.Join(Suites, " or "))
+	}
+	names, err := fs.Glob(files, suite+"/*.yaml")
 	if err != nil {
 		return nil, err
 	}

@@ -8,11 +8,8 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"gauntlet/lab/certify"
@@ -31,10 +28,10 @@ func certifyCommand() *cobra.Command {
 		Short: "Measure middleboxes against what they declare",
 		Long: `Measure presets, all of them if none is named, with real sockets, and show what
 each declares beside what was measured. Timers are read as they are, and measured
-once more shortened to ` + certify.Short.String() + `. With --grid, measure no preset but every mapping with
-every filtering and with ports preserved and at random, and once per mapping
-every other property. Exit status: 0 every box is what it declares, 1 one is
-not, 2 bad usage, 3 one could not be measured.`,
+once more by packets, shortened to ` + certify.Short.String() + ` or less. With --grid, measure no preset
+but every mapping with every filtering and with ports preserved and at random,
+and once per mapping every other property. Exit status: 0 every box is what it
+declares, 1 one is not, 2 bad usage, 3 one could not be measured.`,
 		ValidArgs: middlebox.Presets(),
 		RunE: func(c *cobra.Command, args []string) error {
 			cells, err := certify.PresetCells(args...)
@@ -96,11 +93,9 @@ func certifyCells(ctx context.Context, cells []certify.Cell, format string, repe
 		}
 	}
 	if format == "json" {
-		if err := writeCertificates(os.Stdout, worst); err != nil {
-			return status(report.ExitFail, err)
-		}
+		writeCertificates(stdout, worst)
 	} else {
-		certificateTable(os.Stdout, worst)
+		certify.WriteTables(stdout, worst)
 	}
 	for _, c := range cells {
 		if len(c.Refused) > 0 {
@@ -147,71 +142,4 @@ func writeCertificates(w io.Writer, certificates []certify.Certificate) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(records)
-}
-
-// certificateTable shows one line for each box: what was measured where that is
-// what is declared, both where not.
-func certificateTable(w io.Writer, certificates []certify.Certificate) {
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.Style().Format.Header = text.FormatLower
-	t.AppendHeader(table.Row{"box", "mapping", "filtering", "ports", "tcp mapping", "tcp filtering", "hairpin", "punch first", "unsolicited", "pool", "udp timeout", "refresh", "stops", "verdict"})
-	for _, c := range certificates {
-		d, m := c.Declared, c.Measured
-		timeout := func(seconds int) string {
-			if seconds == 0 || d.Mapping == "none" && d.Filtering == "endpoint-independent" {
-				return ""
-			}
-			return fmt.Sprintf("%d s", seconds)
-		}
-		t.AppendRow(table.Row{
-			abbreviations.Replace(c.Label), beside(d.Mapping, m.Mapping), beside(d.Filtering, m.Filtering), beside(d.Ports, m.Ports),
-			beside(d.TCPMapping, m.TCPMapping), beside(d.TCPFiltering, m.TCPFiltering),
-			beside(answer(d.Hairpin), answer(m.Hairpin)), beside(answer(d.PunchFirst), answer(m.PunchFirst)),
-			beside(d.Unsolicited, m.Unsolicited), beside(d.Pool, m.Pool), beside(timeout(d.UDPTimeout), timeout(m.UDPTimeout)),
-			beside(d.Refresh, m.Refresh),
-			beside(stops(d.Block, d.Deny, d.Allow, d.Proxy), stops(m.Block, m.Deny, m.Allow, m.Proxy)), c.Verdict(),
-		})
-	}
-	fmt.Fprintln(w, t.Render())
-	for _, c := range certificates {
-		for _, d := range c.Differences {
-			fmt.Fprintf(w, "%s: %s\n", c.Label, d)
-		}
-	}
-}
-
-// abbreviations keep the table within a screen.
-var abbreviations = strings.NewReplacer("endpoint-independent", "endpoint", "address-and-port-dependent", "address+port", "address-dependent", "address")
-
-func beside(declared, measured string) string {
-	declared, measured = abbreviations.Replace(declared), abbreviations.Replace(measured)
-	switch {
-	case measured == "":
-		return "-" // means nothing here, or could not be measured
-	case declared == measured || declared == "":
-		return measured
-	}
-	return measured + " (declared " + declared + ")"
-}
-
-func answer(b *bool) string {
-	switch {
-	case b == nil:
-		return ""
-	case *b:
-		return "yes"
-	}
-	return "no"
-}
-
-func stops(block, deny, allow []string, proxy string) string {
-	list := append(append([]string{}, block...), deny...)
-	if len(allow) > 0 {
-		list = append(list, "all but "+strings.Join(allow, " "))
-	}
-	if proxy != "" {
-		list = append(list, "but by proxy: "+proxy)
-	}
-	return strings.Join(list, " ")
 }

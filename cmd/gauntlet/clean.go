@@ -1,20 +1,15 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"gauntlet/compose"
 	"gauntlet/lab/report"
 )
-
-// cleanTimeout bounds what a watchdog does; a person can interrupt.
-const cleanTimeout = time.Minute
 
 func cleanCommand() *cobra.Command {
 	var run string
@@ -28,22 +23,24 @@ killed; this is for what is left when the engine went away under it. Runs that
 are still going lose their containers too.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			ctx := c.Context()
-			if afterStdin { // a watchdog's: whoever holds the other end is gone, or done
-				io.Copy(io.Discard, os.Stdin)
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
-				defer cancel()
+			if afterStdin {
+				err := compose.Guard(c.Context(), os.Stdin, run)
+				var unavailable *compose.Unavailable
+				switch {
+				case errors.As(err, &unavailable): // whoever holds the other end knows
+					return status(report.ExitBadUsage, nil)
+				case err != nil:
+					return status(report.ExitFail, err)
+				}
+				return nil
 			}
-			engine, err := compose.Connect(ctx, run)
+			engine, err := compose.Connect(c.Context(), run)
 			if err != nil {
 				return status(report.ExitBadUsage, err)
 			}
 			defer engine.Close()
-			removed, err := engine.Clean(ctx, run)
-			if !afterStdin {
-				fmt.Println(removed)
-			}
+			removed, err := engine.Clean(c.Context(), run)
+			fmt.Fprintln(stdout, removed)
 			if err != nil {
 				return status(report.ExitFail, err)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"gauntlet/compose"
 	"gauntlet/compose/file"
+	"gauntlet/lab/gateway"
 	"gauntlet/lab/internet"
 	"gauntlet/lab/report"
 	"gauntlet/lab/scenario"
@@ -32,8 +33,8 @@ has them call each other; its steps are left aside, and nothing is judged.`,
 			if err != nil {
 				return status(report.ExitBadUsage, err)
 			}
-			_, err = os.Stdout.Write(text)
-			return status(0, err)
+			stdout.Write(text)
+			return nil
 		},
 	}
 	c.Flags().StringVar(&image, "image", image, "the image of the gauntlet binary (make image builds it)")
@@ -56,7 +57,7 @@ func composeFile(name, image string) ([]byte, error) {
 	}
 	o := file.Overlay{
 		Source: filepath.Base(name), Text: string(text), Image: image, Plan: plan,
-		Parameters: map[string]map[string]string{}, Profile: s.Profile,
+		Parameters: map[string]map[string]string{}, Programs: map[string][]string{}, Profile: s.Profile,
 	}
 	for _, b := range plan.Boxes {
 		described, _ := s.Topology.Middleboxes.Get(b.Name)
@@ -69,6 +70,9 @@ func composeFile(name, image string) ([]byte, error) {
 			return nil, err
 		}
 		o.Parameters[b.Name] = rules.Parameters()
+		for _, p := range gateway.Needs(behaviour) {
+			o.Programs[b.Name] = append(o.Programs[b.Name], p.Does)
+		}
 	}
 	for _, e := range s.Nodes {
 		o.Nodes = append(o.Nodes, file.Node{

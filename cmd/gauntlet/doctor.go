@@ -54,10 +54,10 @@ func examined(findings []doctor.Finding) error {
 		}
 		t.AppendRow(table.Row{f.Feature, here, f.Needed})
 	}
-	fmt.Println(t.Render())
+	fmt.Fprintln(stdout, t.Render())
 	for _, f := range findings {
 		if f.Missing != "" {
-			fmt.Printf("%s: %s\n    remedy: %s\n", f.Feature, f.Missing, f.Remedy)
+			fmt.Fprintf(stdout, "%s: %s\n    remedy: %s\n", f.Feature, f.Missing, f.Remedy)
 		}
 	}
 	return status(code, nil)

@@ -43,7 +43,7 @@ that is what gauntlet run is for.
   gauntlet drive lab call alice bob --for 3s`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := checkDrive(args[1], args[2:]); err != nil {
+			if err := checkDrive(args[1], args[2:], length); err != nil {
 				return status(report.ExitBadUsage, err)
 			}
 			d, err := newDriver(c.Context(), args[0])
@@ -61,7 +61,10 @@ that is what gauntlet run is for.
 	return c
 }
 
-func checkDrive(function string, who []string) error {
+func checkDrive(function string, who []string, length time.Duration) error {
+	if length <= 0 {
+		return fmt.Errorf("--for %v: expected more than 0", length)
+	}
 	switch function {
 	case control.MethodLogin:
 		if len(who) == 0 {
@@ -135,7 +138,12 @@ func (d *driver) up(ctx context.Context) error {
 		return err
 	}
 	d.makeAccounts()
-	_, err := conduct.Up(ctx, members, d.accounts, d.call)
+	_, err := conduct.Up(ctx, members, d.accounts, func(ctx context.Context, name, method string, params, result any) error {
+		if err := d.call(ctx, name, method, params, result); err != nil {
+			return fmt.Errorf("%s: %s: %w", name, method, err)
+		}
+		return nil
+	})
 	var failed *control.Failed
 	if errors.As(err, &failed) {
 		err = fmt.Errorf("%w (a node that was restarted alone doesn't fit the others any more; docker-compose -p %s restart starts all of them anew)", err, d.engine.Run())
@@ -161,15 +169,13 @@ func (d *driver) makeAccounts() {
 	}
 }
 
+// call drives one node; whoever calls names it in the error.
 func (d *driver) call(ctx context.Context, name, method string, params, result any) error {
 	c, ok := d.clients[name]
 	if !ok {
 		return fmt.Errorf("no such node; expected one of %s", strings.Join(d.names(), ", "))
 	}
-	if err := c.Call(ctx, method, params, result); err != nil {
-		return fmt.Errorf("%s: %s: %w", name, method, err)
-	}
-	return nil
+	return c.Call(ctx, method, params, result)
 }
 
 func (d *driver) names() (names []string) {
@@ -200,7 +206,7 @@ func (d *driver) drive(ctx context.Context, function string, who []string, lengt
 			if err != nil {
 				return status(report.ExitFail, err)
 			}
-			fmt.Printf("login %s: %s%s\n", name, claim(r.Path), finding(r.Middlebox))
+			fmt.Fprintf(stdout, "login %s: %s%s\n", name, claim(r.Path), finding(r.Middlebox))
 		}
 	case control.MethodSearch:
 		ctx, cancel := limited(0)
@@ -209,7 +215,7 @@ func (d *driver) drive(ctx context.Context, function string, who []string, lengt
 		if err != nil {
 			return status(report.ExitFail, err)
 		}
-		fmt.Printf("search %s %s: %s\n", who[0], who[1], claim(r.Path))
+		fmt.Fprintf(stdout, "search %s %s: %s\n", who[0], who[1], claim(r.Path))
 	default:
 		ctx, cancel := limited(length)
 		defer cancel()
@@ -221,8 +227,8 @@ func (d *driver) drive(ctx context.Context, function string, who []string, lengt
 		if end.Media != nil {
 			media = end.Media
 		}
-		fmt.Printf("call %s %s, signalling: %s\n", who[0], who[1], claim(begun.Signalling))
-		fmt.Printf("call %s %s, media: %s; %d packets sent, %d received\n", who[0], who[1], claim(media), end.Sent, end.Received)
+		fmt.Fprintf(stdout, "call %s %s, signalling: %s\n", who[0], who[1], claim(begun.Signalling))
+		fmt.Fprintf(stdout, "call %s %s, media: %s; %d packets sent, %d received\n", who[0], who[1], claim(media), end.Sent, end.Received)
 	}
 	return nil
 }

@@ -35,8 +35,9 @@ func execCommand() *cobra.Command {
   gauntlet exec TOPOLOGY HOST -- COMMAND…
   gauntlet exec --lab NAME HOST -- COMMAND…     in a lab that gauntlet up keeps
 
-Hosts find each other by name. The exit status is the command's; 125 if Gauntlet
-itself failed, 126 if the command can't be run, 127 if there is none.`,
+Hosts find each other by name. The exit status is the command's; 2 if the topology
+is bad, 125 if Gauntlet itself failed, 126 if the command can't be run, 127 if there
+is none.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			before := c.ArgsLenAtDash()
@@ -52,6 +53,7 @@ itself failed, 126 if the command can't be run, 127 if there is none.`,
 				return status(attach.StatusFailed, errors.New("usage: gauntlet "+c.Use+", or gauntlet exec --lab NAME HOST -- COMMAND…"))
 			}
 			host := names[wanted-1]
+			passing.Store(!sandbox.Inside()) // whoever is inside takes them until the command has begun
 			if lab != "" {
 				return status(attach.Enter(lab, host, argv))
 			}
@@ -88,6 +90,8 @@ func execIn(ctx context.Context, dir string, s *scenario.Scenario, host string, 
 	if err := process.Start(cmd, in, process.Privileges{All: true}); err != nil {
 		return attach.StartStatus(err), err
 	}
+	passing.Store(true)
+	defer passing.Store(false)
 	ended := make(chan struct{})
 	go func() {
 		cmd.Wait()

@@ -28,16 +28,16 @@ runs every node in a container of its own.`,
 			defer engine.Close()
 			size, needs, err := engine.Testbed(c.Context(), "/proc/self/exe", tag)
 			if err != nil {
-				return status(report.ExitFail, err)
+				return status(report.ExitBadUsage, err)
 			}
-			fmt.Printf("%s, %.1f MB\n\n", tag, float64(size)/1e6)
+			fmt.Fprintf(stdout, "%s, %.1f MB\n\n", tag, float64(size)/1e6)
 			flags := compose.Spared()
 			for _, n := range needs {
 				flags = append(flags, n.Flag)
 			}
-			fmt.Printf("docker run --rm %s %s run\n\n", strings.Join(flags, " "), tag)
+			fmt.Fprintf(stdout, "docker run --rm %s %s run\n\n", strings.Join(flags, " "), tag)
 			for _, n := range needs {
-				fmt.Printf("%s: %s\n", n.Flag, n.Why)
+				fmt.Fprintf(stdout, "%s: %s\n", n.Flag, n.Why)
 			}
 			return nil
 		},

@@ -20,12 +20,15 @@ func inSandbox(ctx context.Context, o sandbox.Options, work func(ctx context.Con
 		}
 		return work(ctx, dir)
 	}
-	code, err := sandbox.Run(context.WithoutCancel(ctx), o)
+	code, err := sandbox.Run(ctx, o)
 	var unavailable *sandbox.Unavailable
-	if errors.As(err, &unavailable) {
+	switch {
+	case errors.As(err, &unavailable):
 		return status(report.ExitBadUsage, err)
+	case err != nil:
+		return status(report.ExitFail, err)
 	}
-	return status(code, err)
+	return status(code, nil)
 }
 
 // version is the module's, as the build recorded it.

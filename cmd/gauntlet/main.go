@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -18,8 +19,9 @@ import (
 )
 
 func main() {
+	ctx := interruptible() // before the guard, which passes signals on
 	sandbox.Guard()
-	os.Exit(execute(os.Args[1:]))
+	os.Exit(execute(ctx, os.Args[1:]))
 }
 
 // exit is an error that decides the exit status; its message, if any, is
@@ -46,12 +48,31 @@ func status(code int, err error) error {
 	return &exit{status: code, err: err}
 }
 
-func execute(args []string) int {
-	ctx, stop := interruptible()
-	defer stop()
+// failed makes an error one of a command that has nothing to judge.
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return status(report.ExitFail, err)
+}
+
+// cause is what is printed of an error, nil where that is nothing.
+func cause(err error) error {
+	var e *exit
+	if errors.As(err, &e) {
+		return e.err
+	}
+	return err
+}
+
+func execute(ctx context.Context, args []string) int {
 	root := command()
 	root.SetArgs(args)
+	root.SetOut(stdout)
 	err := root.ExecuteContext(ctx)
+	if stdout.err != nil {
+		err = status(report.ExitBadUsage, errors.Join(cause(err), stdout.err))
+	}
 	if err == nil {
 		return 0
 	}
@@ -65,18 +86,25 @@ func execute(args []string) int {
 	return e.status
 }
 
+// passing says that interrupts are a command's, which decides what they mean: they
+// are passed on to it, however many come.
+var passing atomic.Bool
+
 // interruptible ends its context at the first interrupt, so that everything is
-// taken down in order, and the process at the second.
-func interruptible() (context.Context, func()) {
+// taken down in order, and the process at the second, unless it is passing.
+func interruptible() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	go func() {
 		cancel(fmt.Errorf("interrupted (%v)", <-signals))
-		<-signals
-		os.Exit(128 + int(unix.SIGINT))
+		for range signals {
+			if !passing.Load() {
+				os.Exit(128 + int(unix.SIGINT))
+			}
+		}
 	}()
-	return ctx, func() { signal.Stop(signals) }
+	return ctx
 }
 
 func command() *cobra.Command {

@@ -1,7 +1,8 @@
 package main
 
 import (
-	"os"
+	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,8 @@ func mergeCommand() *cobra.Command {
 		Use:   "merge RESULTS…",
 		Short: "Put the results of all shards of a suite together",
 		Long: `Put the results of all shards of a suite together: results.json files or report
-folders of runs with --shard. Exit status as that of run.`,
+folders of runs with --shard, or logs of containers that ran them with --format
+json. Exit status as that of run.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
@@ -22,17 +24,20 @@ folders of runs with --shard. Exit status as that of run.`,
 			}
 			var shards []report.Results
 			for _, name := range args {
-				r, err := readReport(name)
+				r, err := report.ReadShards(resultsFile(name))
 				if err != nil {
 					return status(report.ExitBadUsage, err)
 				}
-				shards = append(shards, r)
+				if slices.ContainsFunc(r, func(r report.Results) bool { return r.Run.Shard == "" }) {
+					return status(report.ExitBadUsage, fmt.Errorf("%s: results of a whole run; expected those of run --shard I/N", name))
+				}
+				shards = append(shards, r...)
 			}
 			whole, err := report.Combine(shards)
 			if err != nil {
 				return status(report.ExitBadUsage, err)
 			}
-			return f.write(os.Stdout, whole)
+			return f.write(whole)
 		},
 	}
 	f.add(c.Flags())

@@ -19,7 +19,7 @@ a line, requests on stdin and answers on stdout, the log on stderr.`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: role.Names(),
 		RunE: func(c *cobra.Command, args []string) error {
-			return status(0, role.Main(c.Context(), args[0], os.Stdin, os.Stdout))
+			return failed(role.Main(c.Context(), args[0], os.Stdin, os.Stdout))
 		},
 	}
 }

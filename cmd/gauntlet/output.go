@@ -2,12 +2,31 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/pflag"
 
 	"gauntlet/lab/report"
 )
+
+// stdout is the standard output. A command whose results can't be written there has
+// failed, see execute.
+var stdout = &output{to: os.Stdout}
+
+// output keeps the first error of those that writing gives.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.err == nil && err != nil {
+		o.err = fmt.Errorf("write the results: %w", err)
+	}
+	return n, err
+}
 
 // outputFlags say how results are shown.
 type outputFlags struct {
@@ -27,22 +46,18 @@ func (f *outputFlags) check() error {
 	return nil
 }
 
-// write writes the results; its error has their exit status.
-func (f *outputFlags) write(w *os.File, results report.Results) error {
-	var err error
+// write writes the results to stdout; its error has their exit status.
+func (f *outputFlags) write(results report.Results) error {
 	switch f.format {
 	case "json":
-		err = results.WriteJSON(w)
+		results.WriteJSON(stdout)
 	case "junit":
-		err = results.WriteJUnit(w)
+		results.WriteJUnit(stdout)
 	default:
-		results.WriteTable(w, isTerminal(w))
+		results.WriteTable(stdout, isTerminal(os.Stdout))
 		if f.drops {
-			results.WriteDrops(w)
+			results.WriteDrops(stdout)
 		}
-	}
-	if err != nil {
-		return status(report.ExitBadUsage, fmt.Errorf("write the results: %w", err))
 	}
 	return status(report.ExitStatus(results.Checks), nil)
 }

@@ -99,11 +99,7 @@ func (f *pairsFlags) table() (*pairs.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	source, err := os.ReadFile(f.topology)
-	if err != nil {
-		return nil, err
-	}
-	return pairs.Topology(s, source, f.Options)
+	return pairs.Topology(s, f.Options)
 }
 
 // tell writes the reasoning for a pair.
@@ -124,7 +120,7 @@ func (f *pairsFlags) tell() error {
 	if err != nil {
 		return fmt.Errorf("--explain: %w", err)
 	}
-	pairs.WriteTheory(os.Stdout, t)
+	pairs.WriteTheory(stdout, t)
 	return nil
 }
 
@@ -136,7 +132,7 @@ func (f *pairsFlags) inside(ctx context.Context, dir string, table *pairs.Table)
 	})
 	p.finish()
 	if err != nil {
-		return status(report.ExitFail, err)
+		return status(brokenStatus(err), err)
 	}
 	if f.output != "" {
 		if err := writeResults(f.output, ran); err != nil {
@@ -148,12 +144,9 @@ func (f *pairsFlags) inside(ctx context.Context, dir string, table *pairs.Table)
 		return status(report.ExitFail, err)
 	}
 	if f.format == "json" {
-		err = results.WriteJSON(os.Stdout)
+		results.WriteJSON(stdout)
 	} else {
-		results.WriteTable(os.Stdout, isTerminal(os.Stdout))
-	}
-	if err != nil {
-		return status(report.ExitBadUsage, fmt.Errorf("write the results: %w", err))
+		results.WriteTable(stdout, isTerminal(os.Stdout))
 	}
 	return status(report.ExitStatus(results.Checks), nil)
 }

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +28,7 @@ type runFlags struct {
 	outputFlags
 	output   string
 	only     string
+	from     string // suite
 	parallel int
 	repeat   int
 	seed     uint64
@@ -40,14 +44,16 @@ func runCommand() *cobra.Command {
 		Use:   "run [FILE…]",
 		Short: "Run scenarios; without a file, the seed suite",
 		Long: `Run scenarios and judge every function in them from the wire; without a file, the
-seed suite. Exit status: 0 all pass, 1 something failed, 2 bad usage or a bad
-scenario, 3 inconclusive only.`,
+seed suite or the one that --suite names. Exit status: 0 all that is offered
+passes, 1 something failed or the run was interrupted, 2 bad usage or a bad
+scenario, 3 inconclusive only, or nothing is offered.`,
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c.Context(), args) },
 	}
 	flags := c.Flags()
-	flags.StringVarP(&f.output, "output", "o", "", "report folder: results.json and the evidence of every scenario")
+	flags.StringVarP(&f.output, "output", "o", "", "report folder: results.json and the evidence of every scenario, with --swarm results.json alone")
 	f.outputFlags.add(flags)
 	flags.StringVar(&f.only, "only", "", "only scenarios whose ID, name, claim or step contains one of these, comma-separated")
+	flags.StringVar(&f.from, "suite", tests.Suites[0], "the suite that runs without a file: "+strings.Join(tests.Suites, " or "))
 	flags.IntVar(&f.parallel, "parallel", 2*runtime.NumCPU(), "labs at once")
 	flags.IntVar(&f.repeat, "repeat", 1, "run everything N times; a check that passes sometimes fails as a flake")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of all the lab's randomness")
@@ -59,7 +65,7 @@ scenario, 3 inconclusive only.`,
 	return c
 }
 
-func (f *runFlags) run(ctx context.Context, files []string) error {
+func (f *runFlags) run(ctx context.Context, files []string) (ended error) {
 	scenarios, err := f.scenarios(files)
 	if err != nil {
 		return status(report.ExitBadUsage, err)
@@ -88,7 +94,7 @@ func (f *runFlags) run(ctx context.Context, files []string) error {
 			if err != nil {
 				return status(report.ExitBadUsage, err)
 			}
-			defer end()
+			defer func() { end(ended) }()
 			proc, err := os.Open("/proc")
 			if err != nil {
 				return status(report.ExitBadUsage, err)
@@ -110,14 +116,22 @@ func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
 		return nil, fmt.Errorf("--backend %s: expected process or docker", f.backend)
 	case f.swarm && (f.backend == backendDocker || f.keep || f.shard != "" || f.task != ""):
 		return nil, errors.New("--swarm splits the suite and runs each part in a container of its own; expected it without --backend docker, --keep and --shard")
+	case !f.swarm && f.given("replicas"):
+		return nil, errors.New("--replicas is of --swarm; expected both, or --shard I/N for one part")
 	case f.swarm && f.replicas < 1:
 		return nil, fmt.Errorf("--replicas %d: expected 1 or more", f.replicas)
+	case len(files) > 0 && f.given("suite"):
+		return nil, fmt.Errorf("--suite %s with files: expected one of them", f.from)
+	case f.shard != "" && f.task != "":
+		return nil, errors.New("--shard and --task: expected one of them")
+	case f.durations != "" && !f.swarm && f.shard == "" && f.task == "":
+		return nil, errors.New("--durations makes shards even; expected --swarm, --shard or --task too")
 	case f.parallel < 1:
 		return nil, fmt.Errorf("--parallel %d: expected 1 or more", f.parallel)
 	case f.repeat < 1:
 		return nil, fmt.Errorf("--repeat %d: expected 1 or more", f.repeat)
 	}
-	all, err := read(files)
+	all, err := f.read(files)
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +142,9 @@ func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
 		}
 		if err := judge.CheckID(s.ID); err != nil {
 			nothing = append(nothing, err)
+		}
+		if len(files) > 0 && !f.swarm && !sandbox.Inside() { // a task has its own executables
+			nothing = append(nothing, absent(files[i], s)...)
 		}
 		if len(s.Steps) == 0 {
 			nothing = append(nothing, fmt.Errorf("%s: a topology without steps; expected a scenario (use it with exec or up)", files[i]))
@@ -140,17 +157,39 @@ func (f *runFlags) scenarios(files []string) ([]*scenario.Scenario, error) {
 	switch {
 	case len(all) == 0:
 		return nil, fmt.Errorf("--only %s: no scenario matches; gauntlet list shows them", f.only)
-	case f.keep && (len(all) > 1 || f.repeat > 1):
-		return nil, fmt.Errorf("--keep holds one lab; %d scenarios would run %d times: choose one with --only", len(all), f.repeat)
+	case f.keep && f.repeat > 1:
+		return nil, fmt.Errorf("--keep holds one lab; expected it without --repeat %d", f.repeat)
+	case f.keep && len(all) > 1:
+		return nil, fmt.Errorf("--keep holds one lab, of %d scenarios; choose one with --only", len(all))
 	}
 	return f.pick(all)
 }
 
-// read reads scenario files, or the seed suite; its error holds the mistakes
-// of all of them.
-func read(files []string) ([]*scenario.Scenario, error) {
+// absent says which executables of a scenario's nodes this machine hasn't, each for
+// the first node that needs it.
+func absent(file string, s *scenario.Scenario) (errs []error) {
+	seen := map[string]bool{}
+	for _, e := range s.Nodes {
+		if len(e.Value.Exec) == 0 || seen[e.Value.Exec[0]] {
+			continue
+		}
+		name := e.Value.Exec[0]
+		seen[name] = true
+		if strings.Contains(name, "/") && !filepath.IsAbs(name) {
+			name = filepath.Join(s.Dir, name)
+		}
+		if _, err := exec.LookPath(name); err != nil {
+			errs = append(errs, fmt.Errorf("%s: node %s: %w", file, e.Name, err))
+		}
+	}
+	return errs
+}
+
+// read reads scenario files, or a suite; its error holds the mistakes of all of
+// them.
+func (f *runFlags) read(files []string) ([]*scenario.Scenario, error) {
 	if len(files) == 0 {
-		return tests.Seed()
+		return tests.Suite(f.from)
 	}
 	var all []*scenario.Scenario
 	var wrong []error
@@ -172,7 +211,7 @@ func read(files []string) ([]*scenario.Scenario, error) {
 }
 
 // prepareFolder makes the report folder, and refuses one that holds something
-// else than an earlier report.
+// else than an earlier report, or what an earlier run that was cut short left of one.
 func prepareFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("report folder: %w", err)
@@ -181,7 +220,10 @@ func prepareFolder(dir string) error {
 	if err != nil {
 		return fmt.Errorf("report folder: %w", err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, judge.ResultsFile)); len(entries) > 0 && errors.Is(err, fs.ErrNotExist) {
+	earlier := slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
+		return e.Name() == judge.ResultsFile || e.Name() == judge.ControlFolder
+	})
+	if len(entries) > 0 && !earlier {
 		return fmt.Errorf("report folder %s is not empty and holds no earlier report; expected a new folder", dir)
 	}
 	return nil
@@ -201,6 +243,7 @@ func (f *runFlags) inside(ctx context.Context, dir string, scenarios []*scenario
 		}
 		defer containers.Engine.Close()
 		o.Containers = containers
+		ctx = containers.Engine.Alive()
 	}
 	if f.keep {
 		o.Hold = func(ctx context.Context, s *scenario.Scenario, i *internet.Internet) {
@@ -213,14 +256,14 @@ func (f *runFlags) inside(ctx context.Context, dir string, scenarios []*scenario
 	results, err := run.Scenarios(ctx, scenarios, o)
 	p.finish()
 	if err != nil {
-		return status(report.ExitFail, err)
+		return status(brokenStatus(err), err)
 	}
 	if f.output != "" {
 		if err := writeResults(f.output, results); err != nil {
 			return status(report.ExitBadUsage, err)
 		}
 	}
-	err = f.write(os.Stdout, results)
+	err = f.write(results)
 	var e *exit
 	if errors.As(err, &e) && e.err == nil && (f.task != "" || len(scenarios) == 0) {
 		return nil // a task has done its part whatever the verdicts; a shard may be empty

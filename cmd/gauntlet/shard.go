@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -38,11 +39,13 @@ func (f *shardFlags) pick(all []*scenario.Scenario) ([]*scenario.Scenario, error
 	var err error
 	switch {
 	case f.task != "":
-		value := f.task
+		value, source := f.task, "--task"
 		if value == fromEnvironment {
-			value = os.Getenv(compose.TaskVariable)
+			value, source = os.Getenv(compose.TaskVariable), compose.TaskVariable
 		}
-		f.part.Index, f.part.Of, err = compose.Task(value)
+		if f.part.Index, f.part.Of, err = compose.Task(value); err != nil {
+			err = fmt.Errorf("%s: %w", source, err)
+		}
 	case f.shard != "":
 		f.part, err = run.ParseShard(f.shard)
 	}
@@ -73,8 +76,13 @@ func (f *shardFlags) seconds() (map[string]float64, error) {
 
 // readReport reads results.json, or that of a report folder.
 func readReport(name string) (report.Results, error) {
+	return report.ReadResults(resultsFile(name))
+}
+
+// resultsFile is the file itself, or results.json of a report folder.
+func resultsFile(name string) string {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		name = filepath.Join(name, judge.ResultsFile)
+		return filepath.Join(name, judge.ResultsFile)
 	}
-	return report.ReadResults(name)
+	return name
 }

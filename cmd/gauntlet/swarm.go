@@ -21,23 +21,18 @@ import (
 type swarmFlags struct {
 	swarm    bool
 	replicas int
+	given    func(flag string) bool // says whether the command line has it
 }
 
 func (f *swarmFlags) add(flags *pflag.FlagSet) {
+	f.given = flags.Changed
 	flags.BoolVar(&f.swarm, "swarm", false, "run the suite in shards, as a replicated job of the Docker Swarm that this machine manages")
 	flags.IntVar(&f.replicas, "replicas", 4, "with --swarm: how many shards, all at once")
 }
 
-// taskCapabilities are what the whole testbed needs in a container of a Swarm,
-// which offers neither another seccomp profile nor an unmasked /proc, and so no
-// user namespace to get them in: namespaces and mounts (SYS_ADMIN), interfaces
-// and rules (NET_ADMIN), capture (NET_RAW), nodes with less than all this
-// (SETPCAP), servers on ports 80 and 443 (NET_BIND_SERVICE).
-var taskCapabilities = []string{"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SETPCAP", "NET_BIND_SERVICE"}
-
 // inSwarm runs the suite as a job, a shard a task. The seed suite is in the
 // image; scenarios from files are taken along.
-func (f *runFlags) inSwarm(ctx context.Context, scenarios []*scenario.Scenario, fromFiles bool) error {
+func (f *runFlags) inSwarm(ctx context.Context, scenarios []*scenario.Scenario, fromFiles bool) (ended error) {
 	spec, err := f.job(scenarios, fromFiles)
 	if err != nil {
 		return status(report.ExitBadUsage, err)
@@ -47,11 +42,11 @@ func (f *runFlags) inSwarm(ctx context.Context, scenarios []*scenario.Scenario, 
 			return status(report.ExitBadUsage, err)
 		}
 	}
-	name, engine, end, err := startContainers(ctx)
+	name, engine, end, err := startContainers(ctx, "--swarm")
 	if err != nil {
 		return status(report.ExitBadUsage, err)
 	}
-	defer end()
+	defer func() { end(ended) }()
 	if spec.Image, err = engine.Image(ctx, "/proc/self/exe"); err != nil {
 		return status(report.ExitBadUsage, err)
 	}
@@ -67,36 +62,30 @@ func (f *runFlags) inSwarm(ctx context.Context, scenarios []*scenario.Scenario, 
 		fmt.Fprintf(os.Stderr, "[shard %d/%d] %s\n", e.Task+1, spec.Tasks, text)
 	})
 	if err != nil {
-		return status(swarmStatus(err), err)
+		return status(brokenStatus(err), err)
 	}
 	whole, err := gather(outputs)
 	if err != nil {
 		return status(report.ExitFail, err)
 	}
-	if f.output != "" {
-		if err := writeResults(f.output, whole); err != nil {
+	if f.output != "" { // the evidence is gone with the tasks
+		if err := errors.Join(run.ForgetReport(f.output), writeResults(f.output, whole)); err != nil {
 			return status(report.ExitBadUsage, err)
 		}
 	}
-	return f.write(os.Stdout, whole)
-}
-
-// swarmStatus is the exit status of a job that came to no results.
-func swarmStatus(err error) int {
-	var unavailable *compose.Unavailable
-	if errors.As(err, &unavailable) {
-		return report.ExitBadUsage
-	}
-	return report.ExitFail
+	return f.write(whole)
 }
 
 // job is what each task runs: this command on its shard.
 func (f *runFlags) job(scenarios []*scenario.Scenario, fromFiles bool) (compose.JobSpec, error) {
-	spec := compose.JobSpec{Tasks: f.replicas, Capabilities: taskCapabilities, Command: []string{
+	spec := compose.JobSpec{Tasks: f.replicas, Capabilities: compose.TaskCapabilities(), Command: []string{
 		"run", "--task", "--format", "json", "--only", f.only,
 		"--repeat", strconv.Itoa(f.repeat), "--seed", strconv.FormatUint(f.seed, 10),
 		"--parallel", strconv.Itoa((f.parallel + f.replicas - 1) / f.replicas),
 	}}
+	if !fromFiles {
+		spec.Command = append(spec.Command, "--suite", f.from)
+	}
 	if f.durations != "" {
 		data, err := f.shorten()
 		if err != nil {

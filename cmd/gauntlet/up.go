@@ -45,8 +45,10 @@ enters it, several at once.`,
 					return status(report.ExitFail, err)
 				}
 				defer i.Close()
-				fmt.Printf("lab %s is up\n", name)
-				return status(0, attach.Serve(ctx, sandbox.Files()[0], i))
+				if _, err := fmt.Fprintf(stdout, "lab %s is up\n", name); err != nil {
+					return nil // nobody would know
+				}
+				return failed(attach.Serve(ctx, sandbox.Files()[0], i))
 			})
 		},
 	}

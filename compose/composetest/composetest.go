@@ -15,28 +15,33 @@ import (
 // Engine skips the test where there is no engine, or no root; if
 // GAUNTLET_NO_SKIP is 1 the test fails instead, unless GAUNTLET_NO_ENGINE is 1,
 // by which whoever runs the tests says that this machine has none.
-func Engine(t *testing.T) *client.Client {
+func Engine(t testing.TB) *client.Client {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("not root")
+		skip(t, "only root can put interfaces into containers")
 	}
 	api, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err == nil {
 		_, err = api.ServerVersion(t.Context())
 	}
 	if err != nil {
-		if os.Getenv("GAUNTLET_NO_SKIP") == "1" && os.Getenv("GAUNTLET_NO_ENGINE") != "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		skip(t, err.Error())
 	}
 	t.Cleanup(func() { api.Close() })
 	return api
 }
 
+func skip(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("GAUNTLET_NO_SKIP") == "1" && os.Getenv("GAUNTLET_NO_ENGINE") != "1" {
+		t.Fatalf("may not be skipped: %s", why)
+	}
+	t.Skip(why)
+}
+
 // Swarm makes the engine a swarm of this machine alone until the test ends. Only
 // one test has it at a time, whichever process it is in.
-func Swarm(t *testing.T) {
+func Swarm(t testing.TB) {
 	t.Helper()
 	api := Engine(t)
 	lock, err := os.Create(filepath.Join(os.TempDir(), "gauntlet-test-swarm"))

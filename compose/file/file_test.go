@@ -34,7 +34,7 @@ func overlay(t *testing.T) Overlay {
 		Source: "x.yaml", Text: "price: $5\ntopology: {}\n", Image: "gauntlet:test", Plan: plan, Profile: "nec2006",
 		Parameters: map[string]map[string]string{"home": {"net.netfilter.nf_conntrack_udp_timeout": "30"}},
 		Nodes: []Node{
-			{Name: "login", Role: "login"}, {Name: "sn1", Role: "supernode", Settings: json.RawMessage(`{"n":1}`)},
+			{Name: "login", Role: "login"}, {Name: "sn1", Role: "supernode", Settings: json.RawMessage(`{"price":"$5","home":"${HOME}"}`)},
 			{Name: "alice", Role: "client"}, {Name: "bob", Image: "somebody/node:1"},
 		},
 	}
@@ -104,7 +104,7 @@ func TestWrite(t *testing.T) {
 	if s := p.Services["bob"]; s.Image != "somebody/node:1" || len(s.Command) != 0 {
 		t.Errorf("bob runs %s %v", s.Image, s.Command)
 	}
-	if l := p.Services["sn1"].Labels; l["gauntlet.settings"] != `{"n":1}` || l["gauntlet.public"] != "true" || l["gauntlet.role"] != "supernode" {
+	if l := p.Services["sn1"].Labels; l["gauntlet.settings"] != `{"price":"$5","home":"${HOME}"}` || l["gauntlet.public"] != "true" || l["gauntlet.role"] != "supernode" {
 		t.Errorf("sn1's labels are %v", l)
 	}
 }
@@ -126,12 +126,14 @@ func TestCheck(t *testing.T) {
 	o.Plan.Hosts[0].Link.Down.Rate = 1000
 	o.Plan.Hosts[1].Addrs = append(o.Plan.Hosts[1].Addrs, netip.MustParseAddr("198.18.255.253"))
 	o.Nodes[2].Exec = true
+	o.Programs = map[string][]string{"home": {"port_mapping: true"}}
 	var got []string
 	for _, p := range o.Check() {
 		got = append(got, strings.Join(p.Path, ".")+": "+p.Message)
 	}
 	want := []string{
 		"topology.middleboxes.isp.link: a compose file can't shape links",
+		"topology.middleboxes.home: port_mapping: true needs a program of the machine",
 		"topology.hosts.login.link: a compose file can't shape links",
 		"topology.hosts.sn1.ip: a container has one address in a network, and 2 are given",
 		"topology.hosts.sn1: its address 198.18.255.253 is one of the two that the engine needs in 198.18.0.0/16",

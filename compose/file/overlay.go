@@ -43,8 +43,11 @@ type Overlay struct {
 	// Parameters are the kernel parameters that belong to the rules of each
 	// box, by the box's name.
 	Parameters map[string]map[string]string
-	Profile    string
-	Nodes      []Node
+	// Programs are the keys of what a box does by a program of the machine, such as
+	// "port_mapping: true", by the box's name.
+	Programs map[string][]string
+	Profile  string
+	Nodes    []Node
 }
 
 // Node is one node of the overlay.
@@ -64,6 +67,9 @@ func (o Overlay) Check() (problems []topo.Problem) {
 	}
 	for _, b := range o.Plan.Boxes {
 		path := []string{"topology", "middleboxes", b.Name}
+		for _, key := range o.Programs[b.Name] {
+			wrong(path, "%s needs a program of the machine, which no container of a compose file has; expected a box without", key)
+		}
 		if b.Link != (topo.Link{}) {
 			wrong(append(path, "link"), "a compose file can't shape links; expected none")
 		}

@@ -18,7 +18,6 @@ const (
 // Write returns the compose file. The same overlay always gives the same file.
 // Check must have found nothing.
 func (o Overlay) Write() ([]byte, error) {
-	o.Text = strings.ReplaceAll(o.Text, "$", "$$") // Compose puts variables in
 	written, err := o.project().MarshalYAML()
 	if err != nil {
 		return nil, fmt.Errorf("write a compose file: %w", err)
@@ -50,6 +49,7 @@ func (o Overlay) Write() ([]byte, error) {
 	head = append(head, share(nodeKey, nodes)...)
 	head = append(head, share(routerKey, routers)...)
 	root.Content = append(head, root.Content...)
+	escape(root)
 	root.HeadComment = o.header()
 
 	var out bytes.Buffer
@@ -71,6 +71,23 @@ func (o Overlay) header() string {
 		"#\n" +
 		"# The networks lead nowhere: the machine has no address on their bridges, and a\n" +
 		"# container's default route is its router, DefaultGatewayIPv4."
+}
+
+// escape doubles every dollar sign of the values below a node: Compose would put a
+// variable in its place.
+func escape(n *yaml.Node) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		n.Value = strings.ReplaceAll(n.Value, "$", "$$")
+	case yaml.MappingNode:
+		for i := 1; i < len(n.Content); i += 2 {
+			escape(n.Content[i])
+		}
+	case yaml.SequenceNode:
+		for _, one := range n.Content {
+			escape(one)
+		}
+	}
 }
 
 // share moves the fields that all of some mappings have alike into one, which

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gauntlet/topo/ns"
+	"gauntlet/topo/packet"
 )
 
 // Config says what to record. Dir must exist.
@@ -132,8 +133,8 @@ const maxOpening = 64
 
 // openRings opens the ring of each tap. Each waits for a grace period of the
 // kernel's, so all do at once. On failure none is left open.
-func openRings(ctx context.Context, config Config) ([]*ring, error) {
-	rings := make([]*ring, len(config.Taps))
+func openRings(ctx context.Context, config Config) ([]*packet.Blocks, error) {
+	rings := make([]*packet.Blocks, len(config.Taps))
 	var opening errgroup.Group
 	opening.SetLimit(maxOpening)
 	for i, t := range config.Taps {
@@ -141,7 +142,7 @@ func openRings(ctx context.Context, config Config) ([]*ring, error) {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			if rings[i], err = openRing(t, config.RingBytes, config.BlockTimeout); err != nil {
+			if rings[i], err = packet.OpenBlocks(t.Namespace, t.Interface, config.RingBytes, config.BlockTimeout); err != nil {
 				return fmt.Errorf("tap %s: %w", t.Name, err)
 			}
 			return nil
@@ -151,7 +152,7 @@ func openRings(ctx context.Context, config Config) ([]*ring, error) {
 		errs := []error{err}
 		for _, r := range rings {
 			if r != nil {
-				errs = append(errs, r.close())
+				errs = append(errs, r.Close())
 			}
 		}
 		return nil, errors.Join(errs...)

@@ -105,7 +105,7 @@ func parseConntrack(data []byte) (e evidence.Entry, ok bool, err error) {
 				return nil
 			})
 		case ctMark:
-			e.Mapped = d.Uint32() == middlebox.MappedMark
+			e.Mapped = d.Uint32()&middlebox.MappedMark != 0
 		case ctTimestamp:
 			d.Nested(func(d *netlink.AttributeDecoder) error {
 				for d.Next() {

@@ -2,7 +2,6 @@ package capture
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -16,6 +15,7 @@ import (
 
 	"gauntlet/lab/internet"
 	"gauntlet/lab/scenario"
+	"gauntlet/topo/ns"
 )
 
 // The lab of the forwarding benchmarks, with six taps as a run would set them:
@@ -34,7 +34,7 @@ topology:
 // b. Nobody reads them at b, where they are counted at the interface.
 type path struct {
 	*internet.Internet
-	from *net.UDPConn
+	from int   // a's socket
 	all  []Tap // six
 	wan  []Tap // the two on the internet's side of the boxes
 }
@@ -64,13 +64,25 @@ func newPath(b *testing.B) *path {
 	for _, h := range i.Plan.Hosts {
 		ends[h.Name] = h.Addrs[0]
 	}
-	listen(b, i.Namespace("b"), netip.AddrPortFrom(ends["b"], 5000).String())
-	must(b, i.Namespace("a").Do(func() (err error) {
-		p.from, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ends["b"], 5000)))
+	to := &unix.SockaddrInet4{Addr: ends["b"].As4(), Port: 5000}
+	bound := plainSocket(b, i.Namespace("b"))
+	must(b, unix.Bind(bound, to))
+	p.from = plainSocket(b, i.Namespace("a"))
+	must(b, unix.Connect(p.from, to))
+	return p
+}
+
+// plainSocket makes a UDP socket that the Go runtime doesn't know: one that it
+// polls would wake a thread of this process for each packet sent or received,
+// which is dearer than a tap, and only while some thread waits.
+func plainSocket(b *testing.B, namespace *ns.Handle) (fd int) {
+	b.Helper()
+	must(b, namespace.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		return err
 	}))
-	b.Cleanup(func() { must(b, p.from.Close()) })
-	return p
+	b.Cleanup(func() { must(b, unix.Close(fd)) })
+	return fd
 }
 
 // arrived is how many packets have come to b.
@@ -93,17 +105,21 @@ func (p *path) arrived(b *testing.B) int {
 	return count
 }
 
-// flow is what some seconds of traffic came to.
+// flow is what some time of traffic came to.
 type flow struct {
 	sent, arrived, lost int
-	took, cpu           time.Duration // cpu is the sending thread's
+	took                time.Duration
+	sending, reading    time.Duration // of processors: the sending thread, all else of this process
 }
 
 // rate is packets that arrived in a second.
 func (f flow) rate() float64 { return float64(f.arrived) / f.took.Seconds() }
 
+// perPacket is a time's share of one packet, in µs.
+func (f flow) perPacket(d time.Duration) float64 { return float64(d) / 1e3 / float64(f.arrived) }
+
 // drive sends for some time, as fast as one thread can or at a rate, while the
-// taps record.
+// taps record. Beginning and ending the recording is left out of what it takes.
 func (p *path) drive(b *testing.B, taps []Tap, rate int, during time.Duration) (f flow) {
 	b.Helper()
 	var r *Recorder
@@ -115,7 +131,7 @@ func (p *path) drive(b *testing.B, taps []Tap, rate int, during time.Duration) (
 	payload := make([]byte, 67)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	used := threadTime(b)
+	all, own := processorTime(), threadTime(b)
 	before, start := p.arrived(b), time.Now()
 	for ; f.took < during; f.took = time.Since(start) {
 		due := f.sent + 50
@@ -126,15 +142,19 @@ func (p *path) drive(b *testing.B, taps []Tap, rate int, during time.Duration) (
 			time.Sleep(200 * time.Microsecond) // the pace is what is measured
 		}
 		for ; f.sent < due; f.sent++ {
-			if _, err := p.from.Write(payload); err != nil {
+			if _, err := unix.Write(p.from, payload); err != nil {
 				b.Fatal(err)
 			}
 		}
 	}
 	// A veth hands packets over before the call that sends them returns, so all
 	// have arrived.
-	f.cpu = threadTime(b) - used
+	f.sending = threadTime(b) - own
 	f.arrived = p.arrived(b) - before
+	if r != nil {
+		must(b, r.Sync(b.Context()))
+	}
+	f.reading = processorTime() - all - (threadTime(b) - own)
 	if r != nil {
 		losses, err := r.Close()
 		must(b, err)
@@ -147,33 +167,52 @@ func (p *path) drive(b *testing.B, taps []Tap, rate int, during time.Duration) (
 
 // BenchmarkForward compares how many packets a second are forwarded without
 // taps, with the two on the WANs and with all six, one after the other in each
-// of several rounds, so that whatever else the machine does meets all alike. It
-// gives medians over the rounds; a ratio is the median of the rounds' own. Those
-// marked cpu are of packets to a second of the sending thread's processor time,
-// in which the kernel forwards: what they would be with processors to spare.
+// of many short rounds, so that whatever else the machine does meets all alike.
+// It gives medians over the rounds; a ratio is the median of the rounds' own.
+//
+// With a second processor to read on, what a tap costs the packets is what the
+// kernel does for it on the sender's: see the processor times. Those marked send
+// are of the sending thread, in which the kernel forwards too, those marked read
+// of the recorder: what the rest of the process takes more than without taps,
+// when its runtime watches over the sender alone.
 func BenchmarkForward(b *testing.B) {
-	const rounds, during = 9, 300 * time.Millisecond
+	const rounds, during = 20, 120 * time.Millisecond
 	p := newPath(b)
+	sets := []struct {
+		name string
+		taps []Tap
+	}{{"0-taps", nil}, {"2-taps", p.wan}, {"6-taps", p.all}}
 	for b.Loop() {
-		var rates [3][]float64
-		var ratios, costs [3][]float64
-		lost := 0
+		flows := make([][]flow, len(sets))
 		for range rounds {
-			var f [3]flow
-			for n, taps := range [][]Tap{nil, p.wan, p.all} {
-				f[n] = p.drive(b, taps, 0, during)
-				rates[n] = append(rates[n], f[n].rate())
-				ratios[n] = append(ratios[n], f[n].rate()/f[0].rate())
-				costs[n] = append(costs[n], float64(f[0].cpu)/float64(f[0].arrived)/(float64(f[n].cpu)/float64(f[n].arrived)))
-				lost += f[n].lost
+			for n, set := range sets {
+				flows[n] = append(flows[n], p.drive(b, set.taps, 0, during))
 			}
 		}
-		for n, name := range []string{"0-taps", "2-taps", "6-taps"} {
-			b.ReportMetric(median(rates[n]), name+"/s")
-			if n > 0 {
-				b.ReportMetric(median(ratios[n]), name+"/0-taps")
-				b.ReportMetric(median(costs[n]), name+"/0-taps(cpu)")
+		lost := 0
+		for n, set := range sets {
+			report := func(unit string, of func(f, without flow) float64) {
+				var values []float64
+				for round, f := range flows[n] {
+					values = append(values, of(f, flows[0][round]))
+				}
+				b.ReportMetric(median(values), set.name+unit)
 			}
+			report("/s", func(f, _ flow) float64 { return f.rate() })
+			report("-send-µs/packet", func(f, _ flow) float64 { return f.perPacket(f.sending) })
+			for _, f := range flows[n] {
+				lost += f.lost
+			}
+			if n == 0 {
+				continue
+			}
+			report("-read-µs/packet", func(f, without flow) float64 {
+				return f.perPacket(f.reading) - without.perPacket(without.reading)
+			})
+			report("/0-taps", func(f, without flow) float64 { return f.rate() / without.rate() })
+			report("/0-taps(send)", func(f, without flow) float64 {
+				return without.perPacket(without.sending) / f.perPacket(f.sending)
+			})
 		}
 		b.ReportMetric(float64(lost), "lost")
 	}
@@ -185,12 +224,12 @@ func BenchmarkForward(b *testing.B) {
 func BenchmarkForwardPaced(b *testing.B) {
 	p := newPath(b)
 	for b.Loop() {
-		used := processorTime()
 		f := p.drive(b, p.all, 50_000, 3*time.Second)
 		b.ReportMetric(float64(f.sent)/f.took.Seconds(), "sent/s")
 		b.ReportMetric(f.rate(), "arrived/s")
 		b.ReportMetric(float64(f.lost), "lost")
-		b.ReportMetric(float64(processorTime()-used)/1e3/float64(f.sent), "cpu-µs/packet")
+		b.ReportMetric(f.perPacket(f.sending), "send-µs/packet")
+		b.ReportMetric(f.perPacket(f.reading), "read-µs/packet")
 	}
 	b.ReportMetric(0, "ns/op")
 }

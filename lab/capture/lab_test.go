@@ -1,13 +1,11 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gauntlet/topo/ns"
+	"gauntlet/topo/ns/nstest"
 )
 
 // The lab of these tests:
@@ -50,17 +49,7 @@ func missing(t testing.TB, what string, err error) {
 
 func newLab(t testing.TB) lab {
 	t.Helper()
-	made := make([]*ns.Handle, 3)
-	for i := range made {
-		h, err := ns.New()
-		if errors.Is(err, unix.EPERM) {
-			missing(t, "this test needs CAP_SYS_ADMIN", err)
-		}
-		must(t, err)
-		t.Cleanup(func() { must(t, h.Close()) })
-		made[i] = h
-	}
-	l := lab{inner: made[0], router: made[1], outer: made[2]}
+	l := lab{inner: nstest.New(t), router: nstest.New(t), outer: nstest.New(t)}
 	for _, p := range []struct {
 		host            *ns.Handle
 		iface           string
@@ -79,9 +68,9 @@ func newLab(t testing.TB) lab {
 		address(t, p.host, "eth0", p.hostNet, p.gateway)
 		address(t, l.router, p.iface, p.boxNet, "")
 	}
-	for space, names := range map[*ns.Handle][]string{l.inner: {"eth0"}, l.outer: {"eth0"}, l.router: {"lan", "wan"}} {
-		carry(t, space, names)
-	}
+	nstest.Carry(t, l.inner, "eth0")
+	nstest.Carry(t, l.outer, "eth0")
+	nstest.Carry(t, l.router, "lan", "wan")
 	must(t, l.router.Sysctl("net.ipv4.ip_forward", "1"))
 	must(t, l.router.Sysctl("net.netfilter.nf_conntrack_acct", "1"))
 	must(t, l.router.Sysctl("net.netfilter.nf_conntrack_timestamp", "1"))
@@ -102,28 +91,6 @@ func address(t testing.TB, namespace *ns.Handle, iface, network, gateway string)
 	must(t, handle.LinkSetUp(link))
 	if gateway != "" {
 		must(t, handle.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gateway)}))
-	}
-}
-
-// carry waits until interfaces have a queue to send through, which the kernel
-// gives them a little after they are up. A packet before that is lost, and
-// whoever asked for its neighbour's address asks again a second later.
-func carry(t testing.TB, namespace *ns.Handle, names []string) {
-	t.Helper()
-	handle, err := netlink.NewHandleAt(netns.NsHandle(namespace.FD()))
-	must(t, err)
-	defer handle.Close()
-	for deadline := time.Now().Add(5 * time.Second); len(names) > 0; {
-		link, err := handle.LinkByName(names[0])
-		must(t, err)
-		if link.Attrs().OperState == netlink.OperUp {
-			names = names[1:]
-			continue
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s is %v, not up", names[0], link.Attrs().OperState)
-		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

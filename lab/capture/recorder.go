@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gauntlet/lab/evidence"
+	"gauntlet/topo/packet"
 )
 
 // readInterval is how often the rings are looked at. Looking is a handful of
@@ -20,9 +21,10 @@ const readInterval = 10 * time.Millisecond
 type Recorder struct {
 	config  Config
 	store   *store
-	rings   []*ring
+	rings   []*packet.Blocks
 	routers []*router
 	seen    *seen
+	watch   watchers
 
 	syncs   chan *mark
 	stop    chan struct{}
@@ -50,8 +52,8 @@ func (r *Recorder) read() {
 		case m := <-r.syncs:
 			r.drain()
 			for _, ring := range r.rings {
-				until := ring.taken
-				if ring.waiting() {
+				until := ring.Taken()
+				if ring.Waiting() {
 					until++
 				}
 				m.until = append(m.until, until)
@@ -86,7 +88,7 @@ func (r *Recorder) reached(marks []*mark) []*mark {
 
 func (r *Recorder) behind(m *mark) bool {
 	for i, ring := range r.rings {
-		if ring.taken < m.until[i] {
+		if ring.Taken() < m.until[i] {
 			return true
 		}
 	}
@@ -95,10 +97,11 @@ func (r *Recorder) behind(m *mark) bool {
 
 func (r *Recorder) drain() {
 	for i, ring := range r.rings {
-		ring.drain(func(at time.Time, length int, data []byte) {
-			r.store.packet(i, at, length, data)
-			if p, ok := evidence.ParseFrame(data); ok {
-				r.seen.note(at, p)
+		ring.Drain(func(c packet.Packet) {
+			r.store.packet(i, c)
+			if p, ok := evidence.ParseFrame(c.Data); ok {
+				r.seen.note(c.At, p)
+				r.watch.tell(r.config.Taps[i].Name, c.At, p)
 			}
 		})
 	}
@@ -247,12 +250,13 @@ func (r *Recorder) Close() (evidence.Losses, error) {
 	r.reading = false
 	var losses evidence.Losses
 	for i, ring := range r.rings {
-		if err := ring.count(); err != nil {
+		received, dropped, err := ring.Count()
+		if err = errors.Join(err, ring.Fault()); err != nil {
 			r.store.problem(fmt.Errorf("%s: %w", r.config.Taps[i].Name, err))
 		}
-		r.store.statistics(i, ring.received, ring.dropped)
+		r.store.statistics(i, received, dropped)
 		losses.Taps = append(losses.Taps, evidence.TapLosses{
-			Name: r.config.Taps[i].Name, Received: ring.received, Dropped: ring.dropped, Written: r.store.written[i],
+			Name: r.config.Taps[i].Name, Received: received, Dropped: dropped, Written: r.store.written[i],
 		})
 	}
 	if over := r.seen.overflow(); over {
@@ -287,7 +291,7 @@ func (r *Recorder) release() error {
 		closing.Go(func() { errs[i] = router.close() })
 	}
 	for i, ring := range r.rings {
-		closing.Go(func() { errs[len(r.routers)+i] = ring.close() })
+		closing.Go(func() { errs[len(r.routers)+i] = ring.Close() })
 	}
 	closing.Wait()
 	if r.store != nil {

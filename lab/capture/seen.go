@@ -1,9 +1,9 @@
 package capture
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,25 +16,27 @@ const maxSeen = 1 << 18
 // seen remembers which flows were seen on any tap, either direction alike, and
 // when the last new one came.
 type seen struct {
-	mu    sync.Mutex
-	flows map[[13]byte]struct{}
-	at    time.Time
-	name  string
-	full  bool
+	flows map[flowKey]struct{} // the reader's alone
+
+	mu   sync.Mutex // guards what follows
+	at   time.Time
+	name string
+	full bool
 }
 
 func newSeen(start time.Time) *seen {
-	return &seen{flows: make(map[[13]byte]struct{}), at: start}
+	return &seen{flows: make(map[flowKey]struct{}), at: start}
 }
 
-// note records the flow of a packet that a tap saw at a time.
+// note records the flow of a packet that a tap saw at a time. Only the reader
+// calls it.
 func (s *seen) note(at time.Time, p evidence.Packet) {
-	key := flowKey(p)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	key := keyOf(p)
 	if _, known := s.flows[key]; known {
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.flows) == maxSeen {
 		s.full = true
 		return
@@ -59,22 +61,23 @@ func (s *seen) overflow() bool {
 	return s.full
 }
 
-// flowKey is the transport and both ends of an IPv4 flow, the smaller first.
-func flowKey(p evidence.Packet) (key [13]byte) {
-	var src, dst [6]byte
-	address := p.Tuple.Src.Addr().As4()
-	copy(src[:], address[:])
-	binary.BigEndian.PutUint16(src[4:], p.Tuple.Src.Port())
-	address = p.Tuple.Dst.Addr().As4()
-	copy(dst[:], address[:])
-	binary.BigEndian.PutUint16(dst[4:], p.Tuple.Dst.Port())
-	if bytes.Compare(src[:], dst[:]) > 0 {
-		src, dst = dst, src
+// flowKey is both ends of an IPv4 flow, the smaller first, with the transport in
+// the first.
+type flowKey [2]uint64
+
+func keyOf(p evidence.Packet) flowKey {
+	low, high := endKey(p.Tuple.Src), endKey(p.Tuple.Dst)
+	if low > high {
+		low, high = high, low
 	}
 	if p.Transport == evidence.TCP {
-		key[0] = 1
+		low |= 1 << 48
 	}
-	copy(key[1:], src[:])
-	copy(key[7:], dst[:])
-	return key
+	return flowKey{low, high}
+}
+
+// endKey is an address and a port, in 48 bits.
+func endKey(end netip.AddrPort) uint64 {
+	address := end.Addr().As4()
+	return uint64(binary.BigEndian.Uint32(address[:]))<<16 | uint64(end.Port())
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gauntlet/lab/evidence"
+	"gauntlet/topo/packet"
 )
 
 // maxProblems bounds the sentences that are kept.
@@ -86,11 +87,11 @@ func (s *store) take(n int) bool {
 // 3 of padding.
 const packetOverhead = 35
 
-func (s *store) packet(index int, at time.Time, length int, data []byte) {
-	if !s.take(len(data) + packetOverhead) {
+func (s *store) packet(index int, p packet.Packet) {
+	if !s.take(len(p.Data) + packetOverhead) {
 		return
 	}
-	if err := s.capture.Packet(index, at, length, data); err != nil {
+	if err := s.capture.Packet(index, p.At, p.Length, p.Data); err != nil {
 		s.problem(err)
 		s.bounded.Store(true)
 		return

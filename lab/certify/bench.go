@@ -157,7 +157,7 @@ func (b *bench) subject(chain []internet.Box) (probe.Subject, error) {
 	if err := errors.Join(b.missing[lan], b.missing[wan]); err != nil {
 		return probe.Subject{}, err
 	}
-	s := probe.Subject{LAN: b.inside[lan], WAN: b.outside[wan], Denied: b.denied}
+	s := probe.Subject{LAN: b.inside[lan], WAN: b.outside[wan], Denied: b.outOf(lan)}
 	for _, box := range chain {
 		s.Boxes = append(s.Boxes, box.Name)
 		if box.Translates {
@@ -167,6 +167,28 @@ func (b *bench) subject(chain []internet.Box) (probe.Subject, error) {
 		s.Pace = max(s.Pace, pace(box.Behaviour))
 	}
 	return s, nil
+}
+
+// outOf returns the denied hosts outside a box that it knows by their own
+// addresses: of those behind a box that translates, another outside knows that
+// box alone.
+func (b *bench) outOf(box string) (targets []probe.Target) {
+	outside := map[string]bool{}
+	for at, _ := b.internet.Plan.Box(box); at.Behind != ""; at, _ = b.internet.Plan.Box(at.Behind) {
+		outside[at.Behind] = true
+	}
+	translates := map[string]bool{}
+	for _, x := range b.internet.Boxes() {
+		translates[x.Name] = x.Translates
+	}
+	for _, t := range b.denied {
+		if !slices.ContainsFunc(b.internet.Plan.Chain(t.Name), func(name string) bool {
+			return name == box || translates[name] && !outside[name]
+		}) {
+			targets = append(targets, t)
+		}
+	}
+	return targets
 }
 
 // pace keeps the probe below the rate that a box lets through, by a tenth.

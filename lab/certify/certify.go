@@ -86,7 +86,7 @@ func Boxes(ctx context.Context, i *internet.Internet) (certificates []Certificat
 	group.SetLimit(parallel)
 	for n, box := range boxes {
 		group.Go(func() error {
-			certificates[n] = b.certify(ctx, []internet.Box{box}, b.programs(box, probe.Quick))
+			certificates[n] = b.certify(ctx, []internet.Box{box}, b.programs(box, probe.Quick, middlebox.UDP))
 			return nil
 		})
 	}

@@ -230,7 +230,11 @@ func TestBoxesCannot(t *testing.T) {
 // Every preset is certified, by the whole of the probe.
 func TestPresets(t *testing.T) {
 	permitted(t)
-	certificates, err := Presets(t.Context())
+	cells, err := PresetCells()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificates, err := Cells(t.Context(), cells)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +244,7 @@ func TestPresets(t *testing.T) {
 			t.Errorf("%s is %s: %s: %q", name, c.Label, c.Verdict(), c.Differences)
 		}
 	}
-	if _, err := Presets(t.Context(), "nonsense"); err == nil || !strings.Contains(err.Error(), `"nonsense"`) {
+	if _, err := PresetCells("nonsense"); err == nil || !strings.Contains(err.Error(), `"nonsense"`) {
 		t.Errorf("an unknown preset: %v, want its name", err)
 	}
 }

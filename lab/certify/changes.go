@@ -68,22 +68,24 @@ type change struct {
 func changesOf(s *scenario.Scenario) (all []change) {
 	now := map[string]middlebox.Behaviour{}
 	for n, st := range s.Steps {
-		if st.Change == nil {
-			continue
+		for _, v := range st.Interventions() {
+			if v.Change == nil {
+				continue
+			}
+			box, _ := s.Topology.Middleboxes.Get(v.Change.Box)
+			built, err := box.Behaviour()
+			next, wrong := v.Change.Behaviour()
+			before, changed := now[v.Change.Box]
+			if !changed {
+				before = built
+			}
+			c := change{
+				step: n + 1, box: v.Change.Box, label: v.Change.Label(), mapping: built.Mapping, pool: box.Addresses,
+				becomes: before.ChangedTo(next), err: errors.Join(err, wrong),
+			}
+			now[c.box] = c.becomes
+			all = append(all, c)
 		}
-		box, _ := s.Topology.Middleboxes.Get(st.Change.Box)
-		built, err := box.Behaviour()
-		next, wrong := st.Change.Behaviour()
-		before, changed := now[st.Change.Box]
-		if !changed {
-			before = built
-		}
-		c := change{
-			step: n + 1, box: st.Change.Box, label: st.Change.Label(), mapping: built.Mapping, pool: box.Addresses,
-			becomes: before.ChangedTo(next), err: errors.Join(err, wrong),
-		}
-		now[c.box] = c.becomes
-		all = append(all, c)
 	}
 	return all
 }
@@ -150,7 +152,7 @@ func (c change) measure(ctx context.Context, stood func(*internet.Internet) erro
 	defer func() { err = errors.Join(err, b.close()) }()
 	b.attach()
 	boxes := i.Boxes()
-	list := []Certificate{b.certify(ctx, boxes, b.programs(boxes[0], probe.Quick))}
+	list := []Certificate{b.certify(ctx, boxes, b.programs(boxes[0], probe.Quick, middlebox.UDP))}
 	b.doubt(list)
 	return list[0], nil
 }

@@ -61,6 +61,7 @@ const (
 	gridPortBlock      = 64
 	gridAddresses      = 4
 	gridUDPTimeout     = 150 * time.Second
+	gridUDPUnreplied   = 50 * time.Second
 	gridTCPEstablished = 3 * time.Hour
 	gridTCPTransitory  = 5 * time.Minute
 	gridTCPIdle        = 10 * time.Minute
@@ -79,6 +80,10 @@ var properties = []struct {
 	{true, 0, func(b *middlebox.Behaviour) { b.Ports, b.PortBlock = middlebox.BlockPorts, gridPortBlock }},
 	{true, gridAddresses, func(b *middlebox.Behaviour) { b.Pool = middlebox.PairedPool }},
 	{true, gridAddresses, func(b *middlebox.Behaviour) { b.Pool = middlebox.ArbitraryPool }},
+	{true, gridAddresses, func(b *middlebox.Behaviour) { b.Ports, b.Pool = middlebox.SequentialPorts, middlebox.ArbitraryPool }},
+	{true, gridAddresses, func(b *middlebox.Behaviour) {
+		b.Hairpin, b.Filtering, b.Pool = true, middlebox.FilterAddressDependent, middlebox.ArbitraryPool
+	}},
 	{true, 0, func(b *middlebox.Behaviour) { b.Hairpin = true }},
 	{true, 0, func(b *middlebox.Behaviour) { b.Hairpin, b.Filtering = true, middlebox.FilterAddressDependent }},
 	{true, 0, func(b *middlebox.Behaviour) { b.Hairpin, b.Filtering = true, middlebox.FilterEndpointIndependent }},
@@ -90,6 +95,7 @@ var properties = []struct {
 	{false, 0, func(b *middlebox.Behaviour) {
 		b.UDPTimeout, b.TCPEstablished, b.TCPTransitory = gridUDPTimeout, gridTCPEstablished, gridTCPTransitory
 	}},
+	{false, 0, func(b *middlebox.Behaviour) { b.UDPTimeout, b.UDPUnreplied = gridUDPTimeout, gridUDPUnreplied }},
 	{false, 0, func(b *middlebox.Behaviour) { b.TCPIdle = gridTCPIdle }},
 	{false, 0, func(b *middlebox.Behaviour) { b.UDPRate = gridUDPRate }},
 	{false, 0, func(b *middlebox.Behaviour) { b.Block = []middlebox.Protocol{middlebox.UDP} }},
@@ -101,6 +107,32 @@ var properties = []struct {
 	{false, 0, func(b *middlebox.Behaviour) {
 		b.Allow = []middlebox.Service{{Protocol: middlebox.UDP, Port: 53}, {Protocol: middlebox.TCP, Port: 443}}
 	}},
+	// Properties that have something to do with each other.
+	{false, 0, func(b *middlebox.Behaviour) { b.Unsolicited, b.TCPIdle = middlebox.RejectUnsolicited, gridTCPIdle }},
+	{false, 0, func(b *middlebox.Behaviour) {
+		b.Deny, b.Filtering, b.TCPIdle = []middlebox.Deny{{Host: loginHost}, {Host: loginHost, Protocol: middlebox.TCP}}, middlebox.FilterEndpointIndependent, gridTCPIdle
+	}},
+	{false, 0, func(b *middlebox.Behaviour) { b.Block, b.TCPIdle = []middlebox.Protocol{middlebox.TCP}, gridTCPIdle }},
+	{false, 0, func(b *middlebox.Behaviour) { b.Block, b.UDPRate = []middlebox.Protocol{middlebox.UDP}, gridUDPRate }},
+	{true, 0, func(b *middlebox.Behaviour) {
+		b.Unsolicited, b.TCPIdle = middlebox.ConfirmUnsolicited, gridTCPIdle
+	}},
+	{true, 0, func(b *middlebox.Behaviour) {
+		b.Unsolicited, b.Deny = middlebox.ConfirmUnsolicited, []middlebox.Deny{{Host: loginHost, Protocol: middlebox.TCP}}
+	}},
+	{true, 0, func(b *middlebox.Behaviour) {
+		b.Unsolicited, b.Block = middlebox.ConfirmUnsolicited, []middlebox.Protocol{middlebox.UDP}
+	}},
+	{true, 0, func(b *middlebox.Behaviour) {
+		b.Unsolicited = middlebox.ConfirmUnsolicited
+		b.Allow = []middlebox.Service{{Protocol: middlebox.UDP, Port: 53}, {Protocol: middlebox.TCP, Port: 443}}
+	}},
+	{true, 0, func(b *middlebox.Behaviour) { b.PortMapping = true }},
+	{true, 0, func(b *middlebox.Behaviour) {
+		b.PortMapping, b.TCPFiltering = true, middlebox.FilterEndpointIndependent
+	}},
+	{true, 0, func(b *middlebox.Behaviour) { b.PortMapping, b.TCPFiltering = true, middlebox.FilterAddressDependent }},
+	{false, 0, func(b *middlebox.Behaviour) { b.Proxy = middlebox.ProxyHTTPConnect }},
 }
 
 func cell(b middlebox.Behaviour, addresses int) Cell {
@@ -126,6 +158,7 @@ func words(b middlebox.Behaviour, addresses int) string {
 	add("refresh", b.Refresh != "", b.Refresh)
 	add("unsolicited", b.Unsolicited != "", b.Unsolicited)
 	add("udp_timeout", b.UDPTimeout != 0, b.UDPTimeout)
+	add("udp_unreplied_timeout", b.UDPUnreplied != 0, b.UDPUnreplied)
 	add("tcp_established", b.TCPEstablished != 0, b.TCPEstablished)
 	add("tcp_transitory", b.TCPTransitory != 0, b.TCPTransitory)
 	add("tcp_idle", b.TCPIdle != 0, b.TCPIdle)
@@ -133,6 +166,8 @@ func words(b middlebox.Behaviour, addresses int) string {
 	add("block", len(b.Block) > 0, list(b.Block))
 	add("deny", len(b.Deny) > 0, list(b.Deny))
 	add("allow", len(b.Allow) > 0, list(b.Allow))
+	add("proxy", b.Proxy != middlebox.NoProxy, b.Proxy)
+	add("port_mapping", b.PortMapping, b.PortMapping)
 	return strings.Join(all, ", ")
 }
 

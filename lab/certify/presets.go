@@ -16,10 +16,14 @@ import (
 	"gauntlet/middlebox/probe"
 )
 
-// Short is what the UDP timer of a preset is shortened to, to be measured: the
+// Short is what the timers of a preset are shortened to, to be measured: the
 // shortest that a behaviour can have is a second, and this leaves the tests of
-// refreshing twice that.
-const Short = 2 * time.Second
+// refreshing twice that. That of transitory TCP connections is half of it, so
+// that a box which takes one for the other is found.
+const (
+	Short      = 2 * time.Second
+	transitory = Short / 2
+)
 
 // together is how many cells are measured at once. They mostly wait for
 // timers.
@@ -38,16 +42,6 @@ const (
 // pooled is how many external addresses a preset gets that says how it chooses
 // among several.
 const pooled = 4
-
-// Presets measures presets, all of them if none is named, by the whole of the
-// probe. The certificates are in the order of the names.
-func Presets(ctx context.Context, names ...string) ([]Certificate, error) {
-	cells, err := PresetCells(names...)
-	if err != nil {
-		return nil, err
-	}
-	return Cells(ctx, cells)
-}
 
 // PresetCells are the cells of presets, all of them if none is named.
 func PresetCells(names ...string) (cells []Cell, err error) {
@@ -115,7 +109,7 @@ func measured(ctx context.Context, cell Cell) (c Certificate, err error) {
 	defer func() { err = errors.Join(err, b.close()) }()
 	b.attach()
 	chain := i.Boxes()
-	c = b.certify(ctx, chain, b.programs(chain[0], b.whole(chain[0])))
+	c = b.certify(ctx, chain, b.whole(chain[0]))
 	list := []Certificate{c}
 	b.doubt(list)
 	if ctx.Err() != nil {
@@ -126,13 +120,14 @@ func measured(ctx context.Context, cell Cell) (c Certificate, err error) {
 	return c, nil
 }
 
-// whole is the full measurement of a box with its timers and rates.
+// whole is the full measurement of a box with its programs, timers and rates.
 func (b *bench) whole(box internet.Box) measurement {
+	full := b.programs(box, probe.Full, middlebox.UDP, middlebox.TCP)
 	return func(ctx context.Context, w *probe.Watch, s probe.Subject) (m probe.Properties, err error) {
-		if m, err = probe.Full(ctx, w, s); err != nil {
+		if m, err = full(ctx, w, s); err != nil {
 			return m, err
 		}
-		if open := m.Mapping == "none" && m.Filtering == string(middlebox.FilterEndpointIndependent); !open {
+		if open := m.Mapping == "none" && m.Filtering == string(middlebox.FilterEndpointIndependent); !open || box.Behaviour.TCPIdle > 0 {
 			if err := probe.Lifetimes(ctx, w, s, b.internet.Namespace(box.Name), &m); err != nil {
 				return m, err
 			}
@@ -151,8 +146,14 @@ func (b *bench) whole(box internet.Box) measurement {
 				return m, err
 			}
 		}
+		if box.Behaviour.UDPUnreplied > 0 && udp {
+			if err := probe.Stream(ctx, w, s, b.internet.Namespace(box.Name), &m); err != nil {
+				return m, err
+			}
+		}
 		short := box.Behaviour
-		short.UDPTimeout = Short
+		short.UDPTimeout, short.UDPUnreplied = Short, 0
+		short.TCPEstablished, short.TCPTransitory = Short, transitory
 		if short.TCPIdle > 0 {
 			short.TCPIdle = Short
 		}
@@ -166,14 +167,11 @@ func (b *bench) whole(box internet.Box) measurement {
 		if err := w.Reloaded(box.Name); err != nil {
 			return m, err
 		}
-		if udp {
-			timing, refresh, err := probe.Timers(ctx, w, s, Short)
-			if err != nil {
-				return m, err
-			}
-			m.Timing, m.Refresh = &timing, refresh
+		told := probe.Told{UDP: Short, TCPEstablished: Short, TCPTransitory: transitory}
+		if err := probe.Timers(ctx, w, s, told, &m); err != nil {
+			return m, err
 		}
-		if short.TCPIdle > 0 {
+		if short.TCPIdle > 0 && !slices.Contains(m.Block, string(middlebox.TCP)) {
 			m.TCPIdle, err = probe.Idle(ctx, w, s, Short)
 		}
 		return m, err

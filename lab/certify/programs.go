@@ -12,8 +12,8 @@ import (
 )
 
 // programs adds to the measurement of a box that of its programs: the proxy, and
-// port mapping.
-func (b *bench) programs(box internet.Box, measure measurement) measurement {
+// port mapping of some protocols.
+func (b *bench) programs(box internet.Box, measure measurement, mapped ...middlebox.Protocol) measurement {
 	return func(ctx context.Context, w *probe.Watch, s probe.Subject) (m probe.Properties, err error) {
 		if missing := b.internet.Unserved(box.Name); len(missing) > 0 {
 			return m, errors.New(strings.Join(missing, "; "))
@@ -26,8 +26,9 @@ func (b *bench) programs(box internet.Box, measure measurement) measurement {
 				return m, err
 			}
 		}
-		if len(probe.Declared(box.Behaviour).PortMapping) > 0 {
-			m.PortMapping, err = probe.PortMapping(ctx, w, s, box.LANAddr)
+		if box.Behaviour.PortMapping {
+			s.Mapped = func() error { return b.internet.CatchUp(box.Name) }
+			err = probe.PortMapping(ctx, w, s, box.LANAddr, &m, mapped...)
 		}
 		return m, err
 	}

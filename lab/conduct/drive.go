@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gauntlet/nodes/control"
@@ -56,13 +57,21 @@ func Talk(ctx context.Context, call Call, caller, callee string, length, hangup 
 	return begun, end, errors.Join(broken, failure(caller, "hangup", err))
 }
 
-// failure names the function in an error.
+// failure names the function in an error, once: nodes do so too.
 func failure(who, function string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, control.ErrNotOffered) {
 		return fmt.Errorf("%s does not offer %s", who, function)
+	}
+	var failed *control.Failed
+	if errors.As(err, &failed) {
+		reason := failed.Reason
+		for own := true; own; {
+			reason, own = strings.CutPrefix(reason, function+": ")
+		}
+		err = &control.Failed{Reason: reason}
 	}
 	return fmt.Errorf("%s: %s: %w", who, function, err)
 }

@@ -13,8 +13,8 @@ func TestBehind(t *testing.T) {
 		"ct state, status, direction": "every check behind a box",
 		"named counters":              "checks behind any preset but open",
 		"limit by address":            "checks behind any box with udp_rate",
-		"masquerade":                  "checks behind confirming-router; any box with unsolicited: confirm",
-		"jhash":                       "checks behind any box with pool: paired",
+		"masquerade":                  "checks behind confirming-router, linux; any box with unsolicited: confirm",
+		"jhash":                       "checks behind any box with several addresses, unless pool: arbitrary",
 	}
 	for _, f := range middlebox.Features() {
 		if text, ok := want[f.Name]; ok && behind(f) != text {

@@ -21,4 +21,26 @@ type Exchange struct {
 	Payload int64 `json:"payload"`
 	// BothWays says that the callee sent as much to the caller.
 	BothWays bool `json:"both_ways,omitempty"`
+	// Ended is when the function was over and all that was under way had come,
+	// the zero time where that is To.
+	Ended time.Time `json:"ended,omitzero"`
+	// Events are what the lab did while the function went on, in order.
+	Events []Event `json:"events,omitempty"`
+}
+
+// Event is something that the lab did to a host or a box: it had not begun
+// before Began, and was done at Done.
+type Event struct {
+	Action string    `json:"action"`
+	Target string    `json:"target"`
+	Began  time.Time `json:"began"`
+	Done   time.Time `json:"done"`
+}
+
+// Until is when all of the function was over.
+func (e Exchange) Until() time.Time {
+	if e.Ended.IsZero() {
+		return e.To
+	}
+	return e.Ended
 }

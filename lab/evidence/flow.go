@@ -163,8 +163,8 @@ func (f *Flow) Crossed(box string) (in, out time.Time, ok bool) {
 	return c.in, c.out, ok
 }
 
-// Arrival is a packet of a flow that came to the receiver's own interface.
-// Bytes are of transport payload; a TCP byte that came before doesn't count.
+// Arrival is a packet of a flow at the interface of one of its ends. Bytes are of
+// transport payload; a TCP byte that was there before doesn't count.
 type Arrival struct {
 	Time  time.Time
 	Bytes int
@@ -172,12 +172,21 @@ type Arrival struct {
 
 // Arrivals are all packets that came to a host, over the whole capture; none if
 // the host is not an end.
-func (f *Flow) Arrivals(host string) (all []Arrival) {
+func (f *Flow) Arrivals(host string) []Arrival {
+	return f.at(host, func(p packet) bool { return p.arrived && f.instance.ends[1-p.from].Host == host })
+}
+
+// Departures are all packets that left a host, likewise.
+func (f *Flow) Departures(host string) []Arrival {
+	return f.at(host, func(p packet) bool { return !p.arrived && f.instance.ends[p.from].Host == host })
+}
+
+func (f *Flow) at(host string, chosen func(packet) bool) (all []Arrival) {
 	if f.instance == nil || host == "" {
 		return nil
 	}
 	for _, p := range f.instance.packets {
-		if p.arrived && f.instance.ends[1-p.from].Host == host {
+		if chosen(p) {
 			all = append(all, Arrival{moment(p.at), int(p.payload)})
 		}
 	}

@@ -114,4 +114,19 @@ func TestContradiction(t *testing.T) {
 	if outer, _ := table.outside(UDP, inner, time.Unix(20, 0).Add(-creation/2)); outer.outside.Src.Port() != 2 {
 		t.Errorf("the packet that made the entry was given to %v", outer)
 	}
+	// Of two at once, packets leave by the one that says so, though the other is newer:
+	// that lets in what is sent to a mapping for others.
+	table = translations{}
+	leaving, letting := entry(1, time.Unix(10, 0)), entry(2, time.Unix(20, 0))
+	leaving.OriginalPackets = 5
+	letting.Original, letting.Reply = letting.Reply, letting.Original
+	letting.OriginalPackets = 1
+	table.add(letting)
+	for range 2 { // of two dumps
+		table.add(leaving)
+		leaving.OriginalPackets++
+	}
+	if outer, ok := table.outside(UDP, inner, time.Unix(30, 0)); !ok || outer.outside.Src.Port() != 1 || outer.left != 6 {
+		t.Errorf("%+v, want port 1, which 6 packets left by", outer)
+	}
 }

@@ -146,7 +146,7 @@ func TestDoubleNAT(t *testing.T) {
 }
 
 // estate is two homes behind one provider's NAT, which hairpins, and a host that
-// is behind that NAT alone:
+// is behind that NAT alone. In the first, beside alice, is anna, 10.0.1.3:
 //
 //	alice 10.0.1.2 - home-a 10.0.9.2 ┐
 //	bob   10.0.2.2 - home-b 10.0.9.3 ┼ isp 198.18.1.1 - server 198.18.0.9
@@ -155,7 +155,7 @@ func estate(t testing.TB) *evidencetest.Recording {
 	r := evidencetest.New(t, evidence.World{
 		Hosts: []evidence.Host{
 			evidencetest.Host("alice", "10.0.1.2", "home-a"), evidencetest.Host("bob", "10.0.2.2", "home-b"),
-			evidencetest.Host("carol", "10.0.9.4", "isp"), evidencetest.Host("server", "198.18.0.9", ""),
+			evidencetest.Host("anna", "10.0.1.3", "home-a"), evidencetest.Host("carol", "10.0.9.4", "isp"), evidencetest.Host("server", "198.18.0.9", ""),
 		},
 		Boxes: []evidence.Box{
 			evidencetest.Box("isp", "", "198.18.1.1", "10.0.9.0/24"),
@@ -235,6 +235,33 @@ func TestHairpinBeside(t *testing.T) {
 		f := flows[n]
 		if f.A.Seen != at(want.from) || f.B.Seen != at(want.to) || f.Forward.Received != want.bytes {
 			t.Errorf("%v carried %+v, want %v", f, f.Forward, want)
+		}
+	}
+}
+
+// TestHairpinAround: two hosts of one home that turn around in the provider's NAT
+// go out of both and in again, so that they are on each one's side; what they send
+// each other straight passes nothing.
+func TestHairpinAround(t *testing.T) {
+	r := estate(t)
+	alice, anna := r.Socket(evidence.UDP, "alice", 4000), r.Socket(evidence.UDP, "anna", 5000)
+	_, seen := anna.Send(at("198.18.0.9:3478"), 11)
+	_, own := alice.Send(at("198.18.0.9:3478"), 22)
+	anna.Send(own, 33) // stopped, and opens her side
+	if host, _ := alice.Send(seen, 333); host != "anna" {
+		t.Fatalf("alice's datagram around came to %q", host)
+	}
+	alice.Send(anna.Local, 4444)
+	ev := r.Read()
+	flows := slices.DeleteFunc(ev.All(), func(f *evidence.Flow) bool { return !f.Between("alice", "anna") })
+	if len(flows) != 2 {
+		t.Fatalf("%d flows: %v", len(flows), flows)
+	}
+	for n, want := range [][]string{{"home-a", "isp"}, nil} {
+		for _, ends := range [][2]string{{"alice", "anna"}, {"anna", "alice"}} {
+			if got := ev.World.SideOf(flows[n], ends[0], ends[1]); !slices.Equal(got, want) {
+				t.Errorf("%v: on %s's side are %v, want %v", flows[n], ends[0], got, want)
+			}
 		}
 	}
 }

@@ -23,23 +23,25 @@ type innerTuple struct {
 type mapping struct {
 	outside Tuple
 	started time.Time
-	asked   bool // for, by a host inside: a port mapping
+	asked   bool   // for, by a host inside: a port mapping
+	left    uint64 // packets that it translated outward
 }
 
 // add records an entry. Whichever side made the entry, one of its tuples is
 // the inner one as a packet outward has it: the original if a packet outward
 // was first, else the reply. The outside is the other, mirrored.
 func (t translations) add(e Entry) {
-	t.put(e.Transport, e.Original, mapping{e.Reply.Reverse(), e.Started, e.Mapped})
-	t.put(e.Transport, e.Reply, mapping{e.Original.Reverse(), e.Started, e.Mapped})
+	t.put(e.Transport, e.Original, mapping{e.Reply.Reverse(), e.Started, e.Mapped, e.OriginalPackets})
+	t.put(e.Transport, e.Reply, mapping{e.Original.Reverse(), e.Started, e.Mapped, e.ReplyPackets})
 }
 
 func (t translations) put(transport string, inner Tuple, m mapping) {
 	key := innerTuple{transport, inner}
-	if slices.ContainsFunc(t[key], func(o mapping) bool {
-		return o.outside == m.outside && o.started.Equal(m.started)
-	}) {
-		return
+	for i, o := range t[key] {
+		if o.outside == m.outside && o.started.Equal(m.started) {
+			t[key][i].left = max(o.left, m.left)
+			return
+		}
 	}
 	t[key] = append(t[key], m)
 	slices.SortStableFunc(t[key], func(a, b mapping) int { return a.started.Compare(b.started) })
@@ -48,10 +50,18 @@ func (t translations) put(transport string, inner Tuple, m mapping) {
 // outside returns what lies outside for a packet outward that has the inner
 // tuple at a time. ok is false if no entry says it, or entries contradict each
 // other and have no times.
+//
+// A box that maps each destination by itself and filters nobody has two entries of
+// one inner tuple at once when somebody sends to a mapping that was made for others:
+// that one lets packets in, and the other is what all leave by.
 func (t translations) outside(transport string, inner Tuple, at time.Time) (outer mapping, ok bool) {
 	found := t[innerTuple{transport, inner}]
 	if len(found) == 0 {
 		return mapping{}, false
+	}
+	left := func(m mapping) bool { return m.left > 0 }
+	if slices.ContainsFunc(found, left) {
+		found = slices.DeleteFunc(slices.Clone(found), func(m mapping) bool { return !left(m) })
 	}
 	chosen := found[0]
 	for _, m := range found[1:] {

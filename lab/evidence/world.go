@@ -133,6 +133,25 @@ func (w *World) Side(host, peer string) []string {
 	return side
 }
 
+// SideOf is Side for one flow. One that turns around in a box in front of both ends
+// (hairpin, RFC 4787 REQ-9) leaves that box, and all that is inside it, outward and
+// comes in again as any other: these are on each end's side although both stand
+// behind them.
+func (w *World) SideOf(f *Flow, host, peer string) []string {
+	side, chain := w.Side(host, peer), w.Chain(host)
+	if f.instance == nil {
+		return side
+	}
+	met := len(chain)
+	if i := slices.Index(chain, f.instance.key.realm); i >= 0 {
+		met = i
+	}
+	if met > len(side) {
+		return chain[:met]
+	}
+	return side
+}
+
 // Behaviour returns how a box behaved at a time. A box without any record
 // neither translates nor filters.
 func (w *World) Behaviour(box string, at time.Time) Change {

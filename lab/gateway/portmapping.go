@@ -85,6 +85,15 @@ func (g *Gateway) startPortMapping(ctx context.Context) (err error) {
 	return serves(ctx, s, g.askAddress)
 }
 
+// CatchUp returns when the box keeps to all port mappings that were answered
+// before the call.
+func (g *Gateway) CatchUp() error {
+	if g.ports == nil {
+		return nil
+	}
+	return g.ports.CatchUp()
+}
+
 // askAddress asks for the external address by NAT-PMP, RFC 6886 §3.2. The
 // program answers only once everything else is set up.
 func (g *Gateway) askAddress(context.Context) error {

@@ -12,7 +12,9 @@ import (
 
 	"gauntlet/lab/gateway"
 	"gauntlet/lab/sandbox"
+	"gauntlet/lab/scenario"
 	"gauntlet/middlebox"
+	"gauntlet/topo"
 )
 
 // serve starts the programs of all boxes.
@@ -39,7 +41,7 @@ func (i *Internet) start(ctx context.Context, b *box) error {
 	b.gateway, err = gateway.Start(ctx, gateway.Config{
 		Box: b.Name, Behaviour: b.behaviour, Namespace: i.network.Namespace(b.Name), Loader: b.loader,
 		WAN: "wan", LAN: "lan", External: b.WAN[0], Address: b.LANAddr, Inside: b.LAN,
-		Upstream: i.proxyOf(b.Behind), Dir: dir, Logs: i.logs,
+		Upstream: proxyOf(i.Plan, b.Behind, i.hasProxy), Dir: dir, Logs: i.logs,
 	})
 	var missing *gateway.Missing
 	if errors.As(err, &missing) {
@@ -75,18 +77,19 @@ func (i *Internet) behave(b *box, before middlebox.Behaviour) error {
 	return errors.Join(b.stop(), i.start(context.Background(), b))
 }
 
+// hasProxy says whether a box has a proxy, as it behaves now.
+func (i *Internet) hasProxy(box string) bool {
+	b := i.boxes[box]
+	return b != nil && b.behaviour.Proxy != middlebox.NoProxy
+}
+
 // proxyOf is the proxy of a box, or of the next one outward that has one; the
 // zero one is none.
-func (i *Internet) proxyOf(name string) netip.AddrPort {
-	for name != "" {
-		b := i.boxes[name]
-		if b == nil {
-			break
-		}
-		if b.behaviour.Proxy != middlebox.NoProxy {
+func proxyOf(plan *topo.Plan, box string, has func(box string) bool) netip.AddrPort {
+	for b, ok := plan.Box(box); ok; b, ok = plan.Box(b.Behind) {
+		if has(b.Name) {
 			return netip.AddrPortFrom(b.LANAddr, middlebox.ProxyPort)
 		}
-		name = b.Behind
 	}
 	return netip.AddrPort{}
 }
@@ -95,11 +98,31 @@ func (i *Internet) proxyOf(name string) netip.AddrPort {
 // and https_proxy, if a box before the host has a proxy, as curl(1) and most
 // others read them. The innermost such box counts, as it behaves now.
 func (i *Internet) Environment(host string) []string {
-	chain := i.Plan.Chain(host)
-	if len(chain) == 0 {
-		return nil
+	return environment(i.Plan, host, i.hasProxy)
+}
+
+// Environment is what [Internet.Environment] will be as soon as the topology stands,
+// for a program that is started before.
+func Environment(t scenario.Topology, host string) ([]string, error) {
+	plan, err := topo.NewPlan(t.Description())
+	if err != nil {
+		return nil, err
 	}
-	proxy := i.proxyOf(chain[0])
+	proxies := map[string]bool{}
+	for _, b := range plan.Boxes {
+		described, _ := t.Middleboxes.Get(b.Name)
+		behaviour, err := described.Behaviour()
+		if err != nil {
+			return nil, fmt.Errorf("middlebox %s: %w", b.Name, err)
+		}
+		proxies[b.Name] = behaviour.Proxy != middlebox.NoProxy
+	}
+	return environment(plan, host, func(box string) bool { return proxies[box] }), nil
+}
+
+func environment(plan *topo.Plan, host string, has func(box string) bool) []string {
+	h, _ := plan.Host(host)
+	proxy := proxyOf(plan, h.Behind, has)
 	if !proxy.IsValid() {
 		return nil
 	}

@@ -109,18 +109,7 @@ func change(at time.Time, b *box, label string) evidence.Change {
 
 // Rules are those of a box of a plan, whose interfaces have these names.
 func Rules(plan *topo.Plan, b topo.Box, behaviour middlebox.Behaviour, wan, lan string) (*middlebox.Ruleset, error) {
-	denied := map[string][]netip.Addr{}
-	for _, d := range behaviour.Deny {
-		if h, ok := plan.Host(d.Host); ok {
-			denied[d.Host] = h.Addrs
-		}
-	}
-	return middlebox.Rules(middlebox.Box{
-		Name: b.Name, Behaviour: behaviour,
-		WAN: wan, LAN: lan,
-		WANAddrs: b.WAN, LANPrefix: b.LAN,
-		Denied: denied, LogGroup: LogGroup,
-	})
+	return scenario.Rules(plan, b, behaviour, wan, lan, LogGroup)
 }
 
 func (i *Internet) load(b *box) error {
@@ -245,6 +234,10 @@ func (i *Internet) Missing() []string { return i.network.Missing() }
 
 // Doubts says where links did what the topology doesn't ask for, up to now.
 func (i *Internet) Doubts() []string { return i.network.Doubts() }
+
+// Lose has the uplink of a host that the scenario says so of lose a share of its
+// packets from now on, each way.
+func (i *Internet) Lose(host string, share float64) error { return i.network.Lose(host, share) }
 
 // Calm switches the delay, jitter and loss of all links off, or on again.
 func (i *Internet) Calm(calm bool) error { return i.network.Calm(calm) }

@@ -51,6 +51,22 @@ func (i *Internet) Reset(name string) error {
 	return i.start(context.Background(), b)
 }
 
+// CatchUp returns when a box keeps to all port mappings that were answered before
+// the call.
+func (i *Internet) CatchUp(name string) error {
+	b, ok := i.boxes[name]
+	if !ok {
+		return fmt.Errorf("port mappings: unknown middlebox %q", name)
+	}
+	if b.gateway == nil {
+		return nil
+	}
+	if err := b.gateway.CatchUp(); err != nil {
+		return fmt.Errorf("middlebox %s: %w", name, err)
+	}
+	return nil
+}
+
 // ExpireUDP makes a box forget all UDP mappings and flows, as when their timers
 // run out. TCP connections and counters stay.
 func (i *Internet) ExpireUDP(name string) error {

@@ -10,9 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"gauntlet/lab/certify"
 	"gauntlet/lab/evidence"
 	"gauntlet/lab/path"
 	"gauntlet/lab/report"
+	"gauntlet/lab/scenario"
 	"gauntlet/lab/verdict"
 	"gauntlet/middlebox"
 )
@@ -27,6 +29,11 @@ type Canary struct {
 	Destination netip.AddrPort `json:"destination"`
 	Sizes       []int          `json:"sizes"` // bytes of payload
 	Sent        time.Time      `json:"sent"`
+	// Step is the step after which it was sent, counted from 1, since that
+	// changed Changed, one of Boxes; 0 and "" for one that was sent before all
+	// steps.
+	Step    int    `json:"step,omitempty"`
+	Changed string `json:"changed,omitempty"`
 }
 
 // controls are those of one recording; none where nothing was recorded.
@@ -40,9 +47,10 @@ func (r *Recording) controls(checks []report.Check) []report.Control {
 	for _, c := range r.Driven.Canaries {
 		all = append(all, w.canary(c)...)
 	}
+	all = append(all, w.unsent()...)
 	for n, c := range checks {
 		if d := r.Driven.Checks[n]; c.Verdict == verdict.Pass && between(c.Observed) {
-			all = append(all, w.silent(c, r.Evidence.Exchanges[d.Exchange]))
+			all = append(all, w.silent(c, r.window(d)))
 		}
 	}
 	return all
@@ -93,7 +101,7 @@ func newWatch(r *Recording, checks []report.Check) *watch {
 		if c.Verdict != verdict.Pass || !between(c.Observed) {
 			continue
 		}
-		e := r.Evidence.Exchanges[r.Driven.Checks[n].Exchange]
+		e := r.window(r.Driven.Checks[n])
 		w.windows = append(w.windows, window{
 			exchange: e, caller: r.addresses(e.Caller), callee: r.addresses(e.Callee), brought: map[connection]int64{},
 		})
@@ -142,15 +150,19 @@ func (w *watch) packet(c evidence.CapturedPacket, p evidence.Packet) {
 		return
 	}
 	place, _, _ := strings.Cut(c.Tap, "/")
-	if p.Payload == 0 || w.Evidence.World.Host(place) == nil {
+	host := w.Evidence.World.Host(place)
+	if p.Payload == 0 || host == nil {
 		return
+	}
+	src, dst := p.Tuple.Src.Addr(), p.Tuple.Dst.Addr()
+	if !slices.Contains(host.Addresses, src) && !slices.Contains(host.Addresses, dst) {
+		return // of others, where a bridge doesn't know yet who is at which port
 	}
 	for n := range w.windows {
 		e := &w.windows[n]
 		if place == e.exchange.Caller || place == e.exchange.Callee || c.Time.Before(e.exchange.From) || c.Time.After(e.exchange.To) {
 			continue
 		}
-		src, dst := p.Tuple.Src.Addr(), p.Tuple.Dst.Addr()
 		there := slices.Contains(e.caller, src) || slices.Contains(e.callee, dst)
 		back := slices.Contains(e.callee, src) || slices.Contains(e.caller, dst)
 		if there || back && e.exchange.BothWays {
@@ -159,7 +171,8 @@ func (w *watch) packet(c evidence.CapturedPacket, p evidence.Packet) {
 	}
 }
 
-// canary judges a canary at each of the boxes that it came to.
+// canary judges a canary at each of the boxes that it came to, or at the one
+// that was changed before it was sent.
 func (w *watch) canary(c Canary) (all []report.Control) {
 	dropped := map[string]string{} // by box, the rule
 	for _, f := range w.Evidence.All() {
@@ -170,7 +183,7 @@ func (w *watch) canary(c Canary) (all []report.Control) {
 		}
 	}
 	for _, box := range c.Boxes {
-		k := report.Control{Control: report.Canary, Scenario: w.folder, Subject: box, Verdict: verdict.Pass}
+		k := report.Control{Control: report.Canary, Scenario: w.folder, Subject: box, Step: c.Step, Verdict: verdict.Pass}
 		in, out := w.count(box+"/lan", c), w.count(box+"/wan", c)
 		rule, logged := dropped[box]
 		switch {
@@ -181,25 +194,85 @@ func (w *watch) canary(c Canary) (all []report.Control) {
 		default:
 			k.Observed = "gone, and nothing logged"
 		}
-		blocks, err := w.blocks(box)
+		blocks, err := w.blocks(box, c.Step)
 		k.Expected = "let through"
 		if blocks {
 			k.Expected = "stopped and logged"
 		}
-		doubts := w.uncertifiedBox(box)
+		doubts := slices.Concat(w.Driven.Unsure, w.Evidence.Losses.Reasons(), certify.Failed(w.Certificates, []string{box}, c.Step+1))
 		switch {
 		case err != nil || w.err != nil:
 			k.Verdict, k.Reason = verdict.Inconclusive, errors.Join(err, w.err).Error()
 		case len(doubts) > 0:
 			k.Verdict, k.Reason = verdict.Inconclusive, strings.Join(doubts, "; ")
-		case in == 0:
-			k.Verdict, k.Reason = verdict.Inconclusive, "no canary came to the box"
+		case in == 0 && w.held(c) != "":
+			k.Verdict, k.Reason = verdict.Inconclusive, w.held(c)
+		case in == 0: // it wasn't sent, or the box's own tap sees nothing
+			k.Verdict, k.Reason = verdict.Fail, "no canary was seen to come to the box"
 		case blocks && (out > 0 || !logged), !blocks && out == 0:
 			k.Verdict, k.Reason = verdict.Fail, k.Observed
 		}
-		all = append(all, k)
+		if c.Changed == "" || c.Changed == box {
+			all = append(all, k)
+		}
 		if blocks || out == 0 {
 			return all
+		}
+	}
+	return all
+}
+
+// held says why a canary need not have come to a box in time, "" if it must have:
+// the driving ended early, or a link on its way loses packets. One that was sent
+// after a step may be the last packet of all, and a link may be slow.
+func (w *watch) held(c Canary) string {
+	if w.Driven.Broken != "" {
+		return "the driving ended early: " + w.Driven.Broken
+	}
+	bad := func(s *scenario.Shape) bool {
+		return s != nil && (s.Loss > 0 || c.Step > 0 && (s.Delay > 0 || s.Rate > 0))
+	}
+	host, _ := w.Scenario.Topology.Hosts.Get(c.Host)
+	links := []*scenario.Link{host.Link}
+	for _, box := range c.Boxes {
+		b, _ := w.Scenario.Topology.Middleboxes.Get(box)
+		links = append(links, b.Link)
+	}
+	varies := slices.ContainsFunc(w.Scenario.Steps, func(st scenario.Step) bool {
+		return slices.ContainsFunc(st.Interventions(), func(v *scenario.Intervention) bool {
+			return v.Lose != nil && (v.Target() == c.Host || v.Target() == scenario.Carrying)
+		})
+	})
+	if varies || slices.ContainsFunc(links, func(l *scenario.Link) bool { return l != nil && (bad(&l.Shape) || bad(l.Up) || bad(l.Down)) }) {
+		return "no canary came to the box, and a link on its way loses packets or is slow"
+	}
+	return ""
+}
+
+// unsent are the controls of boxes that a canary should have been sent through,
+// as the lab begins or after a step changed one, and was not.
+func (w *watch) unsent() (all []report.Control) {
+	missing := func(box string, step int) {
+		k := report.Control{
+			Control: report.Canary, Scenario: w.folder, Subject: box, Step: step,
+			Expected: "sent", Observed: "no canary", Verdict: verdict.Fail, Reason: "no canary was sent through the box",
+		}
+		if w.Driven.Broken != "" {
+			k.Verdict, k.Reason = verdict.Inconclusive, "the driving ended early: "+w.Driven.Broken
+		}
+		sent := func(c Canary) bool {
+			return c.Step == step && slices.Contains(c.Boxes, box) && (step == 0 || c.Changed == box)
+		}
+		if len(w.Evidence.World.HostsBehind(box)) > 0 && !slices.ContainsFunc(w.Driven.Canaries, sent) {
+			all = append(all, k)
+		}
+	}
+	for _, b := range w.Evidence.World.Boxes {
+		missing(b.Name, 0)
+	}
+	for n, st := range w.Scenario.Steps {
+		if st.Change != nil { // in a call, which may end before, the check after it says so
+			missing(st.Change.Box, n+1)
 		}
 	}
 	return all
@@ -213,21 +286,10 @@ func (w *watch) count(tap string, c Canary) (n int) {
 	return n
 }
 
-// uncertifiedBox says why nothing can be expected of a box before any step.
-func (w *watch) uncertifiedBox(box string) []string {
-	r := slices.Concat(w.Driven.Unsure, w.Evidence.Losses.Reasons())
-	for _, c := range w.Certificates {
-		if !c.Certified() && c.Step == 0 && slices.Contains(c.Boxes, box) {
-			r = append(r, c.Box+" is not what it says: "+strings.Join(c.Differences, "; "))
-		}
-	}
-	return r
-}
-
-// blocks says whether a box stops UDP, as the scenario's topology declares it.
-func (w *watch) blocks(box string) (bool, error) {
-	declared, _ := w.Scenario.Topology.Middleboxes.Get(box)
-	b, err := declared.Behaviour()
+// blocks says whether a box stops UDP after so many steps, as the scenario
+// declares it.
+func (w *watch) blocks(box string, steps int) (bool, error) {
+	b, err := w.Scenario.BehaviourAfter(box, steps)
 	if err != nil {
 		return false, err
 	}
@@ -247,7 +309,7 @@ const silentShare = 4
 
 // silent counts what relays carried in a check's window.
 func (w *watch) silent(c report.Check, e evidence.Exchange) report.Control {
-	i := slices.IndexFunc(w.windows, func(x window) bool { return x.exchange == e })
+	i := slices.IndexFunc(w.windows, func(x window) bool { return x.exchange.ID == e.ID })
 	brought := w.windows[i].brought
 	var worst connection
 	var most, sum int64
@@ -295,13 +357,14 @@ steps:
 `
 )
 
-// LabControl judges the folder of the lab's own control scenario.
+// LabControl judges the folder of the lab's own control scenario. Its error is
+// Scenario's.
 func LabControl(dir string) ([]report.Control, error) {
 	judged, err := Scenario(dir, ControlFolder, "")
-	if err != nil {
+	if fatal(err) {
 		return nil, err
 	}
-	return []report.Control{CutControl(judged.Checks)}, nil
+	return []report.Control{CutControl(judged.Checks)}, err
 }
 
 // CutControl makes the control of the two checks of the control scenario.

@@ -177,7 +177,7 @@ func readRun(dir string) (Run, error) {
 	if r.Repeat < 1 {
 		return bad("repeat %d: expected 1 or more", r.Repeat)
 	}
-	if len(r.Scenarios) == 0 {
+	if len(r.Scenarios) == 0 && r.Shard == "" { // one of many shards may be empty
 		return bad("no scenarios")
 	}
 	for _, id := range r.Scenarios {
@@ -202,8 +202,12 @@ func CheckID(id string) error {
 
 // about is the part of the results that is not judged.
 func (r Run) about(checks []report.Check) report.Run {
-	return report.Run{
+	about := report.Run{
 		Version: r.Version, Started: r.Started, Seconds: r.Seconds, Seed: r.Seed, Repeat: r.Repeat, Kernel: r.Kernel,
 		Verdicts: report.Count(checks), Shard: r.Shard, Suite: r.Suite,
 	}
+	if r.Shard != "" {
+		about.Scenarios = r.Scenarios
+	}
+	return about
 }

@@ -15,12 +15,15 @@
 package judge
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"gauntlet/lab/certify"
 	"gauntlet/lab/evidence"
+	"gauntlet/lab/media"
 	"gauntlet/lab/path"
 	"gauntlet/lab/report"
 	"gauntlet/lab/scenario"
@@ -40,6 +43,10 @@ type Recording struct {
 
 	dir string
 }
+
+// ErrEvidence says that the evidence of a folder can't be read, although the rest
+// of it can: there are results, all inconclusive.
+var ErrEvidence = errors.New("the evidence can't be read")
 
 // Read reads the folder of a scenario, whose ID it is given. The error is for
 // what says which checks there are; evidence that can't be read is in the
@@ -70,7 +77,7 @@ func Read(dir, id string) (*Recording, error) {
 		err = r.Driven.checkExchanges(r.Evidence)
 	}
 	if err != nil {
-		r.Evidence, r.Unreadable = nil, fmt.Errorf("%s: %w", dir, err)
+		r.Evidence, r.Unreadable = nil, err
 	}
 	return r, nil
 }
@@ -133,33 +140,60 @@ func (r *Recording) check(p Planned, d DrivenCheck, step int) report.Check {
 	case d.Exchange == NotDriven:
 		c.Verdict, c.Reason = verdict.Fail, d.Problem
 	case r.Evidence == nil:
-		c.Verdict, c.Reason = verdict.Inconclusive, fmt.Sprintf("the evidence can't be read: %v", r.Unreadable)
+		c.Verdict, c.Reason = verdict.Inconclusive, r.unreadable()
 	default:
 		r.fromTheWire(p, d, step, &c)
 	}
 	return c
 }
 
+// unreadable is why there is no evidence, the same wherever the folder is.
+func (r *Recording) unreadable() string {
+	reason := fmt.Sprintf("%v: %v", ErrEvidence, r.Unreadable)
+	if r.dir != "" {
+		reason = strings.ReplaceAll(reason, r.dir+string(filepath.Separator), "")
+	}
+	return reason
+}
+
 // fromTheWire judges a check that was driven.
 func (r *Recording) fromTheWire(p Planned, d DrivenCheck, step int, c *report.Check) {
 	v := verdict.Check{
 		Expected: c.Expected, Claimed: d.Claimed, NodeError: d.NodeError,
-		Evidence: r.Evidence, Exchange: r.Evidence.Exchanges[d.Exchange],
+		Evidence: r.Evidence, Exchange: r.window(d),
 	}
 	v.Finding = path.Find(r.Evidence, v.Exchange)
+	if whole := r.Evidence.Exchanges[d.Exchange]; p.Media && (v.Finding.Record.Path != path.Failed || len(whole.Events) > 0) {
+		v.Media = media.Of(r.Evidence, whole)
+		c.Media = v.Media
+	}
 	hosts := []string{p.Caller, p.Callee}
 	for _, leg := range v.Finding.Record.Legs {
 		hosts = append(hosts, leg.From, leg.To)
 	}
+	if p.After {
+		step++ // what the step has made of boxes counts
+	}
 	v.Unseen = slices.Concat(d.Unseen, r.Driven.Unsure, r.uncertified(hosts, step))
+	unsettled := ""
+	if p.After {
+		if unsettled = r.after(&v, d); unsettled != "" {
+			v.Finding.Inconclusive = "" // what it was in so short a time doesn't matter
+		}
+	}
 	c.Observed, c.Claimed, c.Notes = &v.Finding.Record, d.Claimed, v.Finding.Notes
-	c.Times = v.Finding.Times
+	if !p.After {
+		c.Times = v.Finding.Times
+	}
 	c.Drops, c.MoreDrops = v.Finding.Drops, v.Finding.MoreDrops
 	if d.Problem != "" { // whatever could be seen
 		c.Verdict, c.Reason = verdict.Fail, d.Problem
 		return
 	}
 	c.Verdict, c.Reason = verdict.Judge(v)
+	if unsettled != "" && c.Verdict != verdict.Inconclusive {
+		c.Verdict, c.Reason = verdict.Fail, unsettled
+	}
 	if v.NodeError != "" {
 		c.Reason += "; the node says: " + v.NodeError
 	}
@@ -172,5 +206,28 @@ func (r *Recording) uncertified(hosts []string, step int) []string {
 	for _, host := range hosts {
 		boxes = append(boxes, r.Evidence.World.Chain(host)...)
 	}
-	return certify.Failed(r.Certificates, boxes, step)
+	return append(r.unmeasured(boxes, step), certify.Failed(r.Certificates, boxes, step)...)
+}
+
+// unmeasured says which of some boxes have no certificate of what they are as the
+// scenario begins, or of what a step before this one made of them.
+func (r *Recording) unmeasured(boxes []string, step int) (reasons []string) {
+	missing := func(box string, step int) bool {
+		return slices.Contains(boxes, box) && !slices.ContainsFunc(r.Certificates, func(c certify.Certificate) bool {
+			return c.Box == box && c.Step == step
+		})
+	}
+	for _, b := range r.Evidence.World.Boxes {
+		if missing(b.Name, 0) {
+			reasons = append(reasons, b.Name+" has no certificate")
+		}
+	}
+	for n, st := range r.Scenario.Steps[:step-1] {
+		for _, v := range st.Interventions() {
+			if v.Change != nil && missing(v.Change.Box, n+1) {
+				reasons = append(reasons, fmt.Sprintf("%s, changed in step %d, has no certificate", v.Change.Box, n+1))
+			}
+		}
+	}
+	return reasons
 }

@@ -12,10 +12,20 @@ import (
 type Planned struct {
 	Check          report.Check
 	Caller, Callee string // hosts
+	// Media says that the check is of a call's media, After that it is of what
+	// became of it after something happened: of the media of the check before.
+	Media, After bool
 }
 
+// The parts of a call's media: until something happens, and from then on.
+const (
+	partMedia = "media"
+	partAfter = "after"
+)
+
 // Plan makes the checks of a scenario by its steps, as they are if nothing is
-// ever driven. A step that changes a box has none.
+// ever driven. A step by which the lab does something itself has
+// none.
 func Plan(s *scenario.Scenario) [][]Planned {
 	all := make([][]Planned, len(s.Steps))
 	seen := map[string]int{}
@@ -44,8 +54,11 @@ func planStep(s *scenario.Scenario, st *scenario.Step) []Planned {
 			c.Function = st.Exchange.Function
 		} else if st.Call != nil {
 			c.Function = "call " + part
+			if part == partAfter {
+				c.Function = "call " + partMedia
+			}
 		}
-		return Planned{Check: c, Caller: caller, Callee: callee}
+		return Planned{Check: c, Caller: caller, Callee: callee, Media: part == partMedia || part == partAfter, After: part == partAfter}
 	}
 	switch {
 	case st.Login != nil:
@@ -55,10 +68,14 @@ func planStep(s *scenario.Scenario, st *scenario.Step) []Planned {
 		}
 		return all
 	case st.Call != nil:
-		return []Planned{
+		all := []Planned{
 			one("signalling", st.Call.Caller, st.Call.Callee, *st.Expect.Signalling),
-			one("media", st.Call.Caller, st.Call.Callee, *st.Expect.Media),
+			one(partMedia, st.Call.Caller, st.Call.Callee, *st.Expect.Media),
 		}
+		if st.Expect.After != nil {
+			all = append(all, one(partAfter, st.Call.Caller, st.Call.Callee, *st.Expect.After))
+		}
+		return all
 	case st.Search != nil:
 		return []Planned{one("", st.Search.Caller, st.Search.Callee, st.Expect.Expectation)}
 	case st.Presence != nil:
@@ -68,5 +85,5 @@ func planStep(s *scenario.Scenario, st *scenario.Step) []Planned {
 	case st.Conference != nil:
 		return []Planned{one("", st.Conference.Starter, st.Conference.Members[0], st.Expect.Expectation)}
 	}
-	return nil // something happens to a box, and nothing is judged
+	return nil // the lab does something, and nothing is judged
 }

@@ -20,7 +20,7 @@ type agent struct {
 	external   netip.AddrPort // as a supernode saw it; not valid if none answered
 	sequential bool           // the box gives the next port to the next destination
 	candidates []netip.AddrPort
-	works      netip.AddrPort // from where an own request was answered
+	works      []netip.AddrPort // from where own requests were answered
 }
 
 // message is a check's request or its answer.
@@ -48,7 +48,12 @@ type terms struct {
 	private bool
 	// unseen says that an end which no supernode answers gives them all the same.
 	unseen bool
+	// deaf are ends that take UDP to be blocked and ask no supernode.
+	deaf [2]bool
 }
+
+// socketOf is a supernode's UDP socket.
+func socketOf(h *host) netip.AddrPort { return netip.AddrPortFrom(h.addr, overlayPort) }
 
 // clientSocket is an end's one UDP socket.
 func clientSocket(h *host) netip.AddrPort { return netip.AddrPortFrom(h.addr, clientPort) }
@@ -64,7 +69,11 @@ func newTalk(p Pair, t terms, told *story) (*talk, error) {
 	for i, h := range w.hosts {
 		c.agents[i] = &agent{host: h, local: clientSocket(h)}
 	}
-	for _, a := range c.agents {
+	for i, a := range c.agents {
+		if t.deaf[i] {
+			told.line("%s takes UDP to be blocked, as its own supernode doesn't answer", a.name)
+			continue
+		}
 		c.ask(a)
 	}
 	if t.options.Expired {
@@ -72,9 +81,14 @@ func newTalk(p Pair, t terms, told *story) (*talk, error) {
 		for _, b := range w.boxes {
 			b.forget()
 		}
-		for _, a := range c.agents {
-			c.ask(a)
+		for i, a := range c.agents {
+			if !t.deaf[i] {
+				c.ask(a)
+			}
 		}
+	}
+	if t.deaf[caller] || t.deaf[callee] {
+		return c, nil // neither end checks anything then
 	}
 	_, near := p.shared()
 	for i, a := range c.agents {
@@ -96,23 +110,27 @@ func newTalk(p Pair, t terms, told *story) (*talk, error) {
 }
 
 // ask has an end ask two supernodes for its external address, the second to see
-// what its box does for another destination (RFC 5780 section 4.3).
+// what its box does for another destination (RFC 5780 section 4.3): the first two
+// that answer, or the only one.
 func (c *talk) ask(a *agent) {
 	a.external = netip.AddrPort{}
 	var seen []netip.AddrPort
-	for n := range 2 {
-		sn := netip.AddrPortFrom(c.supernode(n).addr, overlayPort)
-		there := c.carry(model.Packet{Protocol: middlebox.UDP, From: a.local, To: sn}, a.at)
-		if there.at != c.supernode(n) {
-			c.told.lost(a.host, sn, there)
-			return
+	for n := 0; n < c.supernodes && len(seen) < 2; n++ {
+		there, ok := c.asks(a.host, n)
+		switch {
+		case ok:
+			seen = append(seen, there.packet.From)
+		case there.at == nil:
+			c.told.lost(a.host, c.supernode(n), there)
+		default:
+			c.told.line("the answers of %s don't reach %s", c.supernode(n).name, a.name)
 		}
-		back := c.carry(model.Packet{Protocol: middlebox.UDP, From: sn, To: there.packet.From}, c.internet)
-		if back.at != a.host {
-			c.told.line("the supernodes' answers don't reach %s: %s", a.name, c.told.stopped(back))
-			return
-		}
-		seen = append(seen, there.packet.From)
+	}
+	switch len(seen) {
+	case 0:
+		return
+	case 1:
+		seen = append(seen, seen[0])
 	}
 	a.external = seen[1]
 	a.sequential = seen[0].Addr() == seen[1].Addr() && seen[1].Port() == seen[0].Port()+1
@@ -187,8 +205,8 @@ func (c *talk) arrive(f flight) (answer flight, ok bool) {
 		return flight{}, false
 	}
 	if f.answer {
-		if from == f.to && !f.at.works.IsValid() {
-			f.at.works = from
+		if from == f.to && !slices.Contains(f.at.works, from) {
+			f.at.works = append(f.at.works, from)
 			c.told.line("%s has its answer from %v: that pair works", f.at.name, from)
 		}
 		return flight{}, false
@@ -203,7 +221,44 @@ func (c *talk) arrive(f flight) (answer flight, ok bool) {
 }
 
 // settled says whether both ends have found a pair that works.
-func (c *talk) settled() bool { return c.agents[0].works.IsValid() && c.agents[1].works.IsValid() }
+func (c *talk) settled() bool { return len(c.agents[0].works) > 0 && len(c.agents[1].works) > 0 }
+
+// around are the boxes in front of both ends that the pair they use leads
+// outward and inward again, of those that work the one that has the fewest.
+func (c *talk) around() (fewest []string) {
+	for i, a := range c.agents {
+		for n, to := range a.works {
+			if passed := c.passed(a.host, to.Addr(), c.agents[1-i].host); i+n == 0 || len(passed) < len(fewest) {
+				fewest = passed
+			}
+		}
+	}
+	return fewest
+}
+
+// passed are the boxes in front of two hosts that a packet from one to an
+// address passes outward, the one that it turns around in among them.
+func (w *world) passed(from *host, to netip.Addr, other *host) (boxes []string) {
+	for at := from.at; at.behind != nil && !at.holds(to); at = at.behind.outer {
+		if other.behind(at.behind) {
+			boxes = append(boxes, at.behind.name)
+		}
+		if slices.Contains(at.behind.wan, to) {
+			break
+		}
+	}
+	return boxes
+}
+
+// behind says whether a box is in front of a host.
+func (h *host) behind(b *box) bool {
+	for at := h.at; at.behind != nil; at = at.behind.outer {
+		if at.behind == b {
+			return true
+		}
+	}
+	return false
+}
 
 // play has the ends take turns in an order, every message arriving before the
 // next leaves. together says that both ends' first requests are on their way at

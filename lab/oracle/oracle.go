@@ -18,6 +18,7 @@ import (
 
 	"gauntlet/lab/path"
 	"gauntlet/middlebox"
+	"gauntlet/middlebox/model"
 )
 
 // Box is a box in front of an end.
@@ -54,6 +55,14 @@ type Options struct {
 	CrossTraffic bool
 	// Login is the name of the login server's host; "" is "login".
 	Login string
+	// Supernodes are the names of the supernodes' hosts, which boxes may deny;
+	// none stands for some that no box does.
+	Supernodes []string
+
+	// rotate says that a box with several addresses gives another one each time, to
+	// a host that it pairs with one another than to the host before; else it gives
+	// the same one always.
+	rotate bool
 }
 
 // Route is a path with the transport of each of its legs, from the caller on.
@@ -96,6 +105,20 @@ func (f Function) String() string {
 // and the last the callee's.
 func (f Function) Allows(seen path.Record) bool {
 	return len(f.Allowed) == 0 || slices.ContainsFunc(f.Allowed, func(r Route) bool { return r.is(seen) })
+}
+
+// Failing is the theory where something outside of it has the function fail, or, if
+// that isn't sure, may do so. One that can't say is left as it is unless it is.
+func (f Function) Failing(why string, sure bool) Function {
+	failed := []Route{{Path: path.Failed}}
+	if sure {
+		return Function{Allowed: failed, Reasoning: []string{why}}
+	}
+	f.Allowed = slices.Clone(f.Allowed)
+	if len(f.Allowed) > 0 && f.add(failed) {
+		f.Why, f.Reasoning = why, append(slices.Clone(f.Reasoning), why)
+	}
+	return f
 }
 
 func (r Route) is(seen path.Record) bool {
@@ -150,15 +173,57 @@ func Expect(p Pair, o Options) (Theory, error) {
 		silent := Function{Allowed: []Route{}, Why: why, Reasoning: []string{why}}
 		return Theory{silent, silent, silent, silent, silent}, nil
 	}
-	r := &reasoner{pair: p, options: o}
-	t := Theory{
-		CallerLogin: r.login(caller), CalleeLogin: r.login(callee),
-		Signalling: r.signalling(), Search: r.search(), Media: r.media(),
+	all := make([]Theory, 0, 2)
+	for _, o.rotate = range p.pools() {
+		t, err := drawn(p, o)
+		if err != nil {
+			return Theory{}, err
+		}
+		all = append(all, t)
 	}
+	return together(all), nil
+}
+
+// drawn reasons with what boxes give of their addresses settled.
+func drawn(p Pair, o Options) (Theory, error) {
+	r := &reasoner{pair: p, options: o}
+	t := Theory{CallerLogin: r.login(caller), CalleeLogin: r.login(callee), Signalling: r.signalling(callRelays)}
+	var searches, media []Function
+	for _, r.deaf = range r.draws() {
+		searches, media = append(searches, r.search()), append(media, r.media())
+	}
+	const why = "an end whose own supernode answers no datagrams takes UDP to be blocked, and which supernode that is, is chance"
+	t.Search, t.Media = union(why, searches...), union(why, media...)
 	if r.err != nil {
 		return Theory{}, fmt.Errorf("oracle: %w", r.err)
 	}
 	return t, nil
+}
+
+// pools are the ways in which the addresses may be drawn that boxes give, the
+// likelier one first: another one each time and, where that may be, the same always.
+func (p Pair) pools() []bool {
+	several := func(b Box) bool { return b.Addresses > 1 && b.Behaviour.Translates() }
+	if slices.ContainsFunc(p.Caller.Boxes, several) || slices.ContainsFunc(p.Callee.Boxes, several) {
+		return []bool{true, false}
+	}
+	return []bool{false}
+}
+
+// together are the theories of several draws of addresses in one.
+func together(all []Theory) (t Theory) {
+	for _, f := range []func(*Theory) *Function{
+		func(t *Theory) *Function { return &t.Media }, func(t *Theory) *Function { return &t.Signalling },
+		func(t *Theory) *Function { return &t.Search },
+		func(t *Theory) *Function { return &t.CallerLogin }, func(t *Theory) *Function { return &t.CalleeLogin },
+	} {
+		var each []Function
+		for i := range all {
+			each = append(each, *f(&all[i]))
+		}
+		*f(&t) = union("which of its addresses a box gives is chance", each...)
+	}
+	return t
 }
 
 // check looks whether the chains can be those of one topology: from a box that
@@ -205,18 +270,11 @@ func (p Pair) shared() (string, bool) {
 // section 2.1), with room for the checks beside it.
 const mediaRate = 100
 
-// understood are the fields of a behaviour that the reasoning covers. One that
-// is not here and is set leaves theory without a word.
-var understood = []string{
-	"Mapping", "Filtering", "TCPFiltering", "Ports", "PortBlock", "Hairpin", "UDPTimeout", "TCPEstablished", "TCPTransitory",
-	"TCPIdle", "UDPRate", "Unsolicited", "Refresh", "Pool", "Block", "Deny", "Allow",
-}
-
 // beyond says what of the boxes the theory doesn't cover, "" if nothing.
 func (p Pair) beyond() string {
 	for _, e := range []End{p.Caller, p.Callee} {
 		for _, b := range e.Boxes {
-			if field := strange(b.Behaviour); field != "" {
+			if field := model.Beyond(b.Behaviour); field != "" {
 				return fmt.Sprintf("%s: path theory says nothing about a box with %s", b.Name, field)
 			}
 			if n := b.Behaviour.UDPRate; n > 0 && n < mediaRate {

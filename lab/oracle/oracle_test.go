@@ -1,8 +1,8 @@
 package oracle
 
 import (
-	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,8 +45,11 @@ func end(t testing.TB, name string, boxes ...string) End {
 	t.Helper()
 	e := End{Name: name}
 	for _, b := range boxes {
-		box, kind, _ := strings.Cut(b, "=")
-		e.Boxes = append(e.Boxes, preset(t, box, kind))
+		name, kind, _ := strings.Cut(b, "=")
+		kind, hairpin := strings.CutSuffix(kind, "+hairpin")
+		box := preset(t, name, kind)
+		box.Behaviour.Hairpin = box.Behaviour.Hairpin || hairpin
+		e.Boxes = append(e.Boxes, box)
 	}
 	return e
 }
@@ -163,6 +166,22 @@ func TestNested(t *testing.T) {
 			pair:  Pair{end(t, "alice", "a=port-restricted", "isp=port-restricted"), end(t, "bob", "b=port-restricted", "isp=port-restricted")},
 			media: "relayed udp udp", signalling: "relayed tcp tcp", search: "relayed tcp tcp",
 		}, {
+			name:  "that NAT's own filtering is between two homes that filter nobody",
+			pair:  Pair{end(t, "alice", "a=full-cone", "isp=port-restricted+hairpin"), end(t, "bob", "b=full-cone", "isp=port-restricted+hairpin")},
+			media: "punched udp", signalling: "relayed tcp tcp", search: "punched udp",
+		}, {
+			name:  "two clients of one home turn around in the provider's NAT, and come in again as strangers",
+			pair:  Pair{end(t, "alice", "home=port-restricted", "isp=cgnat"), end(t, "bob", "home=port-restricted", "isp=cgnat")},
+			media: "direct udp", signalling: "direct tcp | relayed tcp tcp", search: "punched udp",
+		}, {
+			name:  "who are let in where the home filters nobody",
+			pair:  Pair{end(t, "alice", "home=full-cone", "isp=cgnat"), end(t, "bob", "home=full-cone", "isp=cgnat")},
+			media: "direct udp", signalling: "direct tcp | relayed tcp tcp", search: "direct udp",
+		}, {
+			name:  "as do two NATs in one home, whose private addresses nobody else reaches",
+			pair:  Pair{end(t, "alice", "a=full-cone", "home=port-restricted", "isp=cgnat"), end(t, "bob", "b=full-cone", "home=port-restricted", "isp=cgnat")},
+			media: "punched udp", signalling: "relayed tcp tcp", search: "punched udp",
+		}, {
 			name:  "one LAN: private addresses",
 			pair:  Pair{end(t, "alice", "home=symmetric"), end(t, "bob", "home=symmetric")},
 			media: "direct udp", signalling: "direct tcp | relayed tcp tcp", search: "direct udp | direct tcp | relayed tcp tcp",
@@ -254,26 +273,6 @@ func TestBeyond(t *testing.T) {
 	}
 }
 
-// TestStrange: a field that is new to the reasoning is named, and all that it
-// knows exist.
-func TestStrange(t *testing.T) {
-	type tomorrow struct {
-		Mapping string
-		Proxy   bool
-	}
-	if got := strange(tomorrow{Mapping: "none"}); got != "" {
-		t.Errorf("%q is strange, although it isn't set or is known", got)
-	}
-	if got := strange(tomorrow{Proxy: true}); got != "Proxy" {
-		t.Errorf("%q is strange, want Proxy", got)
-	}
-	for _, name := range understood {
-		if _, ok := reflect.TypeFor[middlebox.Behaviour]().FieldByName(name); !ok {
-			t.Errorf("a behaviour has no field %s", name)
-		}
-	}
-}
-
 func TestRefused(t *testing.T) {
 	invalid := preset(t, "a", "open")
 	invalid.Behaviour.Hairpin = true
@@ -338,5 +337,77 @@ func BenchmarkExpect(b *testing.B) {
 	p := Pair{end(b, "alice", "home-a=symmetric"), end(b, "bob", "home-b=symmetric-sequential")}
 	for b.Loop() {
 		expect(b, p, Options{})
+	}
+}
+
+// TestPool: of a box with several addresses it is chance which one a mapping gets.
+// An end that filters by address alone is reached if it is the one that it knows;
+// where a host keeps its address, nothing changes, whether two hosts share one or not.
+func TestPool(t *testing.T) {
+	pool := func(kind middlebox.Pool, e End) End {
+		outer := &e.Boxes[len(e.Boxes)-1]
+		outer.Addresses, outer.Behaviour.Pool = 3, kind
+		return e
+	}
+	arbitrary := func(e End) End { return pool(middlebox.ArbitraryPool, e) }
+	paired := func(e End) End { return pool(middlebox.PairedPool, e) }
+	restricted := end(t, "alice", "home-a=restricted-cone")
+	symmetric, bob := end(t, "alice", "home-a=symmetric"), end(t, "bob", "home-b=symmetric")
+	for _, test := range []struct {
+		name           string
+		caller, callee End
+		want           string
+	}{
+		{"R x S arbitrary", restricted, arbitrary(end(t, "bob", "home-b=symmetric")), "relayed udp udp | punched udp"},
+		{"R x S paired", restricted, paired(end(t, "bob", "home-b=symmetric")), "punched udp"},
+		{"S arbitrary x R", arbitrary(end(t, "bob", "home-b=symmetric")), restricted, "relayed udp udp | punched udp"},
+		{"S arbitrary x S", arbitrary(end(t, "alice", "home-a=symmetric")), bob, "relayed udp udp"},
+		{"S x F arbitrary", symmetric, arbitrary(end(t, "bob", "home-b=full-cone")), "direct udp"},
+		{
+			"R x S behind one pool, paired",
+			paired(end(t, "alice", "home-a=restricted-cone", "isp=full-cone+hairpin")), paired(end(t, "bob", "home-b=symmetric", "isp=full-cone+hairpin")),
+			"punched udp",
+		},
+	} {
+		f := expect(t, Pair{test.caller, test.callee}, Options{}).Media
+		if text(f) != test.want {
+			t.Errorf("%s: %s, want %s\n%s", test.name, text(f), test.want, strings.Join(f.Reasoning, "\n"))
+		}
+		if chance := f.Why == "which of its addresses a box gives is chance"; chance != strings.Contains(test.want, "|") {
+			t.Errorf("%s: %q", test.name, f.Why)
+		}
+	}
+}
+
+// TestTurns: a box that rotates gives one address after the other, one that
+// doesn't the same; a host that is paired keeps what it has.
+func TestTurns(t *testing.T) {
+	for _, test := range []struct {
+		rotate bool
+		pool   middlebox.Pool
+		want   string // the address by host and destination: alice, alice, bob, bob
+	}{
+		{false, middlebox.ArbitraryPool, "1 1 1 1"}, {true, middlebox.ArbitraryPool, "1 2 3 1"},
+		{false, middlebox.PairedPool, "1 1 1 1"}, {true, middlebox.PairedPool, "1 1 2 2"},
+	} {
+		var ends [2]End
+		for i, name := range []string{"alice", "bob"} {
+			ends[i] = end(t, name, "home=symmetric")
+			ends[i].Boxes[0].Addresses, ends[i].Boxes[0].Behaviour.Pool = 3, test.pool
+		}
+		w, err := newWorld(Pair{ends[0], ends[1]}, Options{Login: "login", rotate: test.rotate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, h := range w.hosts {
+			for n := range 2 {
+				there, _ := w.asks(h, n)
+				got = append(got, strconv.Itoa(1+slices.Index(w.boxes[0].wan, there.packet.From.Addr())))
+			}
+		}
+		if text := strings.Join(got, " "); text != test.want {
+			t.Errorf("rotate %v, %s: %s, want %s", test.rotate, test.pool, text, test.want)
+		}
 	}
 }

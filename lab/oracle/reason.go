@@ -19,6 +19,8 @@ const udp, tcp = string(middlebox.UDP), string(middlebox.TCP)
 type reasoner struct {
 	pair    Pair
 	options Options
+	known   []helper // once they were looked at
+	deaf    [2]bool  // ends that take UDP to be blocked, see draws
 	err     error
 }
 
@@ -51,14 +53,15 @@ func (r *reasoner) begin(ends ...int) *story {
 }
 
 // tcpRelay says whether an end reaches a supernode over TCP, on any of its
-// ports.
+// ports. The story is of one that it reaches, if there is one.
 func (r *reasoner) tcpRelay(i int, s *story) bool {
+	n := max(0, slices.IndexFunc(r.helpers(), func(h helper) bool { return h.tcp[i] }))
 	for _, port := range supernodePorts {
 		w := r.world()
 		if w == nil {
 			return false
 		}
-		ok, end := w.connects(w.hosts[i], w.supernode(1), port)
+		ok, end := w.connects(w.hosts[i], w.supernode(n), port)
 		if ok {
 			if port != overlayPort {
 				s.line("%s reaches supernodes over TCP on port %d", r.end(i).Name, port)
@@ -70,25 +73,39 @@ func (r *reasoner) tcpRelay(i int, s *story) bool {
 	return false
 }
 
-// login goes over TCP to the login server, or through a supernode.
+// login goes over TCP to the login server, or through a supernode. A client
+// that finds no supernode for itself doesn't come as far.
 func (r *reasoner) login(i int) Function {
 	s := r.begin(i)
 	w := r.world()
 	if w == nil {
 		return Function{}
 	}
-	if ok, end := w.connects(w.hosts[i], w.internet.hosts[0], overlayPort); !ok {
-		s.line("%s doesn't reach the login server: %s", r.end(i).Name, s.stopped(end))
-	} else {
+	straight, end := w.connects(w.hosts[i], w.internet.hosts[0], overlayPort)
+	if straight {
 		s.line("%s connects to the login server: direct", r.end(i).Name)
-		return one(s, Route{path.Direct, []string{tcp}})
+	} else {
+		s.line("%s doesn't reach the login server: %s", r.end(i).Name, s.stopped(end))
 	}
 	if !r.tcpRelay(i, s) {
-		s.line("no supernode can relay either: failed")
+		s.line("it has no supernode of its own, and none that relays: failed")
 		return one(s, Route{Path: path.Failed})
 	}
-	s.line("a supernode relays to the login server")
-	return one(s, Route{path.Relayed, []string{tcp, tcp}})
+	f := Function{Allowed: []Route{{path.Direct, []string{tcp}}}}
+	if !straight {
+		s.line("a supernode relays to the login server")
+		f.Allowed = []Route{{path.Relayed, []string{tcp, tcp}}}
+	}
+	if out := count(r.helpers(), func(h helper) bool { return !h.tcp[i] }); out > 0 {
+		r.tellDenied(i, s)
+		if out >= maxHomes || !straight && out >= callRelays {
+			f.Allowed = append(f.Allowed, Route{Path: path.Failed})
+			f.Why = "of the supernodes that it draws, none may be in reach"
+			s.line("%s", f.Why)
+		}
+	}
+	f.Reasoning = s.lines
+	return f
 }
 
 func one(s *story, route Route) Function {
@@ -96,44 +113,45 @@ func one(s *story, route Route) Function {
 }
 
 // overTCP says by which path a TCP connection between the ends comes about: the
-// caller connects, or the callee does when told, or there is none. A shared box
+// caller connects, or the callee does when told, or there is none; and which end
+// is dialled. A shared box
 // in front of both makes no difference to who is free.
-func (r *reasoner) overTCP(s *story) (kind string, ok bool) {
+func (r *reasoner) overTCP(s *story) (kind string, dialled int, ok bool) {
 	for _, from := range []int{caller, callee} {
 		w := r.world()
 		if w == nil {
-			return "", false
+			return "", 0, false
 		}
 		connected, end := w.connects(w.hosts[from], w.hosts[1-from], clientPort)
 		if !connected {
 			s.line("%s can't open a TCP connection to %s: %s", r.end(from).Name, r.end(1-from).Name, s.stopped(end))
 			continue
 		}
-		kind := r.kind(middlebox.TCP)
+		kind := r.kind(middlebox.TCP, nil)
 		s.line("%s opens a TCP connection to %s: %s", r.end(from).Name, r.end(1-from).Name, kind)
-		return kind, true
+		return kind, 1 - from, true
 	}
-	return "", false
+	return "", 0, false
 }
 
 // kind names a path without a node between, by which ends are free.
-func (r *reasoner) kind(p middlebox.Protocol) string {
+func (r *reasoner) kind(p middlebox.Protocol, around []string) string {
 	switch {
-	case r.free(callee, p):
+	case r.free(callee, p, around):
 		return path.Direct
-	case r.free(caller, p):
+	case r.free(caller, p, around):
 		return path.Reversed
 	}
 	return path.Punched
 }
 
 // free says whether no box on an end's side filters what the other sends. A box
-// that both are behind is on nobody's side. Behind
-// translation no end is free towards TCP: who waits for connections has no
-// binding to be reached by.
-func (r *reasoner) free(i int, p middlebox.Protocol) bool {
+// that both are behind is on nobody's side, unless it is one of those that the
+// path leads around: outward, and inward again. Behind translation no end is
+// free towards TCP: who waits for connections has no binding to be reached by.
+func (r *reasoner) free(i int, p middlebox.Protocol, around []string) bool {
 	for _, b := range r.end(i).Boxes {
-		if indexOf(r.end(1-i).Boxes, b.Name) >= 0 {
+		if indexOf(r.end(1-i).Boxes, b.Name) >= 0 && !slices.Contains(around, b.Name) {
 			break
 		}
 		if b.Behaviour.FilteringOf(p) != middlebox.FilterEndpointIndependent || p == middlebox.TCP && b.Behaviour.Translates() {
@@ -144,129 +162,81 @@ func (r *reasoner) free(i int, p middlebox.Protocol) bool {
 }
 
 // signalling goes over TCP always: straight, called back, or over relays that
-// both hold.
-func (r *reasoner) signalling() Function {
+// both hold, of so many that are chosen.
+func (r *reasoner) signalling(chosen int) Function {
 	s := r.begin(caller, callee)
-	kind, straight := r.overTCP(s)
-	if shared, ok := r.pair.shared(); straight && ok && r.err == nil {
-		f := one(s, Route{kind, []string{tcp}})
-		if r.tcpRelay(caller, s) && r.tcpRelay(callee, s) {
-			f.Allowed = append(f.Allowed, Route{path.Relayed, []string{tcp, tcp}})
-			f.Why = "supernodes, who look from outside " + shared + ", may not tell that its hosts reach each other over TCP"
+	kind, dialled, straight := r.overTCP(s)
+	if r.err != nil {
+		return Function{}
+	}
+	f := Function{}
+	if straight {
+		f.Allowed = []Route{{kind, []string{tcp}}}
+		if f.Why = r.untold(dialled); f.Why == "" {
+			f.Reasoning = s.lines
+			return f
+		}
+	}
+	possible, sure := r.relays(chosen, s)
+	switch {
+	case possible:
+		f.Allowed = append(f.Allowed, Route{path.Relayed, []string{tcp, tcp}})
+	case straight:
+		f.Why = ""
+	}
+	if straight {
+		if f.Why != "" {
 			s.line("%s", f.Why)
 		}
 		f.Reasoning = s.lines
 		return f
 	}
-	if straight {
-		return one(s, Route{kind, []string{tcp}})
-	}
-	if !r.tcpRelay(caller, s) || !r.tcpRelay(callee, s) {
+	switch {
+	case !possible:
 		s.line("so no relay is held by both: failed")
-		return one(s, Route{Path: path.Failed})
+		f.Allowed = append(f.Allowed, Route{Path: path.Failed})
+	case !sure:
+		f.Why = "relays are drawn at random, and boxes deny some of them"
+		f.Allowed = append(f.Allowed, Route{Path: path.Failed})
+		fallthrough
+	default:
+		s.line("both hold relays over TCP, of which one carries: relayed")
 	}
-	s.line("both hold relays over TCP, of which one carries: relayed")
-	return one(s, Route{path.Relayed, []string{tcp, tcp}})
+	f.Reasoning = s.lines
+	return f
 }
 
-// openings is how many first turns are tried in every order.
-const openings = 4
-
-// orders are the orders of turns that are tried: all for the first turns, then
-// one end after the other until nothing new can come.
-func orders() [][]int {
-	var all [][]int
-	for mask := range 1 << openings {
-		var order []int
-		for n := range openings {
-			order = append(order, mask>>n&1)
-		}
-		all = append(all, append(order, caller, callee, caller, callee, caller, callee))
+// untold says why it may not be known that an end is reached over TCP, "" if it
+// is.
+func (r *reasoner) untold(dialled int) string {
+	if shared, ok := r.pair.shared(); ok {
+		return "supernodes, who look from outside " + shared + ", may not tell that its hosts reach each other over TCP"
 	}
-	return all
-}
-
-// punch runs the checks in every order and says whether UDP works between the
-// ends always, or at least sometimes. The story told is that of the first
-// order, and of the first that ends otherwise.
-func (r *reasoner) punch(t terms, s *story) (always, sometimes bool) {
-	t.options = r.options
-	disturbed := []bool{false}
-	if r.options.Predict && r.options.CrossTraffic {
-		disturbed = append(disturbed, true)
+	if out := count(r.helpers(), func(h helper) bool { return !h.tcp[dialled] }); 0 < out && out < len(r.helpers()) {
+		return "a supernode that " + r.end(dialled).Name + " doesn't reach may be the one that looks whether it is reached over TCP"
 	}
-	works := func(order []int, together, others bool, told *story) bool {
-		c, err := newTalk(r.pair, t, told)
-		if err != nil {
-			r.err = err
-			return false
-		}
-		c.disturbed = others
-		c.play(order, together)
-		if c.err != nil {
-			r.err = c.err
-		}
-		return c.settled()
-	}
-	first := works(orders()[0], false, false, s)
-	always, sometimes = first, first
-	for _, others := range disturbed {
-		for n, order := range orders() {
-			together := n == 0 && !others // once, both first requests on their way at once
-			if r.err != nil {
-				return false, false
-			}
-			ok := works(order, together, others, nil)
-			if ok != first && always == sometimes {
-				s.line("but in another order, or with other flows between, it is otherwise:")
-				works(order, together, others, s)
-			}
-			always, sometimes = always && ok, sometimes || ok
-		}
-	}
-	return always, sometimes
-}
-
-// direct says by which paths UDP goes between the ends without a node between,
-// and whether it is sure to.
-func (r *reasoner) direct(private bool, s *story) (routes []Route, sure bool, why string) {
-	always, sometimes := r.punch(terms{private: private}, s)
-	if sometimes {
-		routes = append(routes, Route{r.kind(middlebox.UDP), []string{udp}})
-	}
-	if sometimes && !always {
-		why = "it depends on whose packet is first"
-		if r.options.Predict && r.options.CrossTraffic {
-			why = "another flow may take the port that was predicted"
-		}
-	}
-	shared, near := r.pair.shared()
-	if !near || always {
-		return routes, always, why
-	}
-	// What else an end might try that is behind the same box as its peer.
-	if _, ok := r.punch(terms{private: true, unseen: true}, nil); ok && !sometimes {
-		routes = append(routes, Route{r.kind(middlebox.UDP), []string{udp}})
-		why = "both are behind " + shared + " and reach each other there, if they exchange addresses that no supernode has seen"
-		s.line("%s", why)
-	}
-	return routes, false, why
+	return ""
 }
 
 // media goes over UDP where a check gets through, else over TCP to an end that
 // takes connections, else over relays.
 func (r *reasoner) media() Function {
-	if call := r.signalling(); r.err != nil || len(call.Allowed) == 1 && call.Allowed[0].Path == path.Failed {
+	call := r.signalling(callRelays)
+	mayFail := slices.ContainsFunc(call.Allowed, func(o Route) bool { return o.Path == path.Failed })
+	if r.err != nil || len(call.Allowed) == 1 && mayFail {
 		call.Reasoning = append(call.Reasoning, "without signalling there is no call, and so no media")
 		return call
 	}
 	s := r.begin(caller, callee)
-	routes, sure, why := r.direct(true, s)
+	routes, outcome, why := r.direct(true, s)
 	f := Function{Allowed: routes, Why: why}
-	if !sure {
-		f.Allowed = append(f.Allowed, r.mediaWithout(s))
+	if !outcome.always {
+		f.Allowed = append(f.Allowed, r.mediaWithout(s)...)
 	} else {
-		s.line("media over UDP, %s is free: %s", r.whoIsFree(), routes[0].Path)
+		s.line("media over UDP, %s is free: %s", r.whoIsFree(outcome.around), routes[0].Path)
+	}
+	if mayFail && !slices.ContainsFunc(f.Allowed, func(o Route) bool { return o.Path == path.Failed }) {
+		f.Allowed, f.Why = append(f.Allowed, Route{Path: path.Failed}), call.Why
 	}
 	if len(f.Allowed) > 1 {
 		s.line("so it may be %s: %s", f, f.Why)
@@ -276,8 +246,8 @@ func (r *reasoner) media() Function {
 }
 
 // whoIsFree names the free ends.
-func (r *reasoner) whoIsFree() string {
-	switch a, b := r.free(caller, middlebox.UDP), r.free(callee, middlebox.UDP); {
+func (r *reasoner) whoIsFree(around []string) string {
+	switch a, b := r.free(caller, middlebox.UDP, around), r.free(callee, middlebox.UDP, around); {
 	case a && b:
 		return "each end"
 	case a:
@@ -288,37 +258,19 @@ func (r *reasoner) whoIsFree() string {
 	return "neither end"
 }
 
-// mediaWithout is the path of media where UDP gets nowhere.
-func (r *reasoner) mediaWithout(s *story) Route {
-	if kind, ok := r.overTCP(s); ok {
-		return Route{kind, []string{tcp}}
+// mediaWithout are the paths of media where UDP gets nowhere.
+func (r *reasoner) mediaWithout(s *story) (routes []Route) {
+	if kind, _, ok := r.overTCP(s); ok {
+		return []Route{{kind, []string{tcp}}}
 	}
-	legs := make([]string, 2)
-	for i := range legs {
-		switch {
-		case r.udpRelay(i):
-			legs[i] = udp
-		case r.tcpRelay(i, s):
-			legs[i] = tcp
-		default:
-			return Route{Path: path.Failed}
-		}
+	for _, legs := range r.legs() {
+		s.line("a relay carries media: the caller's leg over %s, the callee's over %s", legs[caller], legs[callee])
+		routes = append(routes, Route{path.Relayed, legs})
 	}
-	s.line("a relay carries media: the caller's leg over %s, the callee's over %s", legs[caller], legs[callee])
-	return Route{path.Relayed, legs}
-}
-
-// udpRelay says whether an end and a supernode reach each other over UDP.
-func (r *reasoner) udpRelay(i int) bool {
-	w := r.world()
-	if w == nil {
-		return false
+	if len(routes) == 0 {
+		return []Route{{Path: path.Failed}}
 	}
-	c := &talk{world: w}
-	a := &agent{host: w.hosts[i]}
-	a.local = clientSocket(a.host)
-	c.ask(a)
-	return a.external.IsValid()
+	return routes
 }
 
 // search greets over UDP where an opening datagram gets through, else over TCP
@@ -328,14 +280,15 @@ func (r *reasoner) search() Function {
 	// Nothing is predicted here, so that a sequential box is a symmetric one.
 	quiet := *r
 	quiet.options.Predict = false
-	routes, sure, why := quiet.direct(false, s)
+	routes, outcome, why := quiet.direct(false, s)
 	f := Function{Allowed: routes, Why: why}
 	if quiet.err != nil {
 		r.err = quiet.err
 		return f
 	}
-	if sure {
+	if outcome.always {
 		s.line("the authorization goes over UDP: %s", routes[0].Path)
+		r.unlocated(&f, s)
 		for i := range 2 {
 			if !r.tcpRelay(i, s) && f.Why == "" {
 				f.Allowed = append(f.Allowed, Route{Path: path.Failed})
@@ -344,17 +297,24 @@ func (r *reasoner) search() Function {
 			}
 		}
 	} else {
-		over := r.signalling()
+		over := r.signalling(searchRelays)
 		s.lines = append(s.lines, over.Reasoning...)
-		for _, route := range over.Allowed {
-			if !slices.ContainsFunc(f.Allowed, func(o Route) bool { return o.String() == route.String() }) {
-				f.Allowed = append(f.Allowed, route)
-			}
-		}
+		f.add(over.Allowed)
 		if f.Why == "" {
 			f.Why = over.Why
 		}
 	}
 	f.Reasoning = s.lines
 	return f
+}
+
+// unlocated adds the paths over TCP, where the caller may get no answer over UDP
+// from the supernode that knows where the callee is: the callee's own.
+func (r *reasoner) unlocated(f *Function, s *story) {
+	if count(r.helpers(), func(h helper) bool { return h.tcp[callee] && !h.udp[caller] }) == 0 {
+		return
+	}
+	f.Why = r.pair.Callee.Name + "'s own supernode may be one that answers no datagram of " + r.pair.Caller.Name
+	s.line("%s, and the search goes over TCP then", f.Why)
+	f.add(r.signalling(searchRelays).Allowed)
 }

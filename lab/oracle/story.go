@@ -25,9 +25,9 @@ func (s *story) line(format string, args ...any) {
 }
 
 // lost tells of a datagram that doesn't reach a supernode.
-func (s *story) lost(h *host, to netip.AddrPort, end arrival) {
+func (s *story) lost(h, supernode *host, end arrival) {
 	if s != nil {
-		s.line("no datagram of %s reaches a supernode: %s", h.name, s.stopped(end))
+		s.line("no datagram of %s reaches %s: %s", h.name, supernode.name, s.stopped(end))
 	}
 }
 

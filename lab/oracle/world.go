@@ -3,7 +3,6 @@ package oracle
 import (
 	"fmt"
 	"net/netip"
-	"reflect"
 	"slices"
 
 	"gauntlet/middlebox"
@@ -21,21 +20,25 @@ const (
 // section 2.7).
 var supernodePorts = []uint16{overlayPort, 80, 443}
 
-// Addresses of what is on the internet in every world. The two supernodes have
-// different addresses, and other ones than the ends: else a filter that looks
-// at addresses would seem to have none.
+// Addresses of what is on the internet in every world. The supernodes, from
+// firstSN on, have different addresses, and other ones than the ends: else a
+// filter that looks at addresses would seem to have none.
 var (
 	loginAddr = netip.MustParseAddr("198.18.0.10")
 	firstSN   = netip.MustParseAddr("198.18.0.11")
-	secondSN  = netip.MustParseAddr("198.18.0.12")
 )
+
+// fewest is how many supernodes there are at least in a world: an end looks at
+// what its box does for another destination.
+const fewest = 2
 
 // world is a small internet in memory with the two ends of a pair.
 type world struct {
-	internet *network
-	boxes    []*box
-	hosts    [2]*host // caller, callee
-	err      error    // the first of a model
+	internet   *network
+	boxes      []*box
+	hosts      [2]*host // caller, callee
+	supernodes int      // the hosts of the internet after the login server
+	err        error    // the first of a model
 }
 
 // network is a LAN, or the internet: hosts and boxes that reach each other
@@ -64,22 +67,27 @@ type box struct {
 	outer     *network
 	inner     *network
 
-	random uint32
-	last   uint16 // port given last
-	owner  map[netip.AddrPort]netip.AddrPort
-	sent   map[netip.AddrPort][]netip.AddrPort // to whom UDP was sent from each endpoint, internal and external
-	taken  map[tuple]bool                      // by packets that the box itself answers
-	moved  map[tuple]netip.AddrPort            // where a flow had to take another port: external and peer, to internal
+	random  uint32
+	last    uint16                    // port given last
+	rotates bool                      // each time another address than the one given last
+	turn    int                       // the index of the address to give next
+	paired  map[netip.Addr]netip.Addr // by internal address, the one that it was given
+	owner   map[netip.AddrPort]netip.AddrPort
+	sent    map[netip.AddrPort][]netip.AddrPort // to whom UDP was sent from each endpoint, internal and external
 }
-
-type tuple struct{ at, peer netip.AddrPort }
 
 // newWorld builds it. The names of hosts that boxes deny are known as far as
 // they are in the world.
 func newWorld(p Pair, o Options) (*world, error) {
 	w := &world{internet: &network{next: netip.MustParseAddr("198.18.1.1")}}
-	w.internet.hosts = []*host{
-		{o.Login, loginAddr, w.internet}, {"a supernode", firstSN, w.internet}, {"another supernode", secondSN, w.internet},
+	w.internet.hosts = []*host{{o.Login, loginAddr, w.internet}}
+	denied := map[string][]netip.Addr{o.Login: {loginAddr}}
+	sn := firstSN
+	for _, name := range p.looked(o.Supernodes) {
+		w.internet.hosts = append(w.internet.hosts, &host{name, sn, w.internet})
+		denied[name] = []netip.Addr{sn}
+		w.supernodes++
+		sn = sn.Next()
 	}
 	for i, e := range []End{p.Caller, p.Callee} {
 		at := w.internet
@@ -93,19 +101,40 @@ func newWorld(p Pair, o Options) (*world, error) {
 		w.hosts[i] = &host{name: e.Name, addr: at.take(), at: at}
 		at.hosts = append(at.hosts, w.hosts[i])
 	}
-	denied := map[string][]netip.Addr{o.Login: {loginAddr}}
 	for _, h := range w.hosts {
 		denied[h.name] = append(denied[h.name], h.addr)
 	}
 	for _, b := range w.boxes {
-		m, err := model.New(model.Config{Behaviour: b.behaviour, WAN: b.wan, LAN: b.prefix, Denied: denied})
+		unlimited := b.behaviour
+		unlimited.UDPRate = 0 // it is enough for a call (beyond), and no time passes here
+		m, err := model.New(model.Config{Behaviour: unlimited, WAN: b.wan, LAN: b.prefix, Routed: b.routed(), Denied: denied})
 		if err != nil {
 			return nil, fmt.Errorf("box %s: %w", b.name, err)
 		}
-		b.model = m
+		b.model, b.rotates = m, o.rotate
 		b.forget()
 	}
 	return w, nil
+}
+
+// looked are the supernodes that a world has: all that one of the boxes denies,
+// and of the others, which are all the same, as many as are looked at together.
+// Those come first.
+func (p Pair) looked(names []string) []string {
+	var free, denied []string
+	for _, name := range names {
+		deny := func(d middlebox.Deny) bool { return d.Host == name }
+		box := func(b Box) bool { return slices.ContainsFunc(b.Behaviour.Deny, deny) }
+		if slices.ContainsFunc(p.Caller.Boxes, box) || slices.ContainsFunc(p.Callee.Boxes, box) {
+			denied = append(denied, name)
+		} else if len(free) < fewest {
+			free = append(free, name)
+		}
+	}
+	for n := 0; len(free)+len(denied) < fewest; n++ {
+		free = append(free, []string{"a supernode", "another supernode"}[n])
+	}
+	return append(free, denied...)
 }
 
 func (w *world) find(name string) *box {
@@ -140,6 +169,16 @@ func (w *world) add(described Box, at *network) *box {
 	return b
 }
 
+// routed are the LANs of the firewalls behind a box.
+func (b *box) routed() (networks []netip.Prefix) {
+	for _, inner := range b.inner.boxes {
+		if !inner.behaviour.Translates() {
+			networks = append(append(networks, inner.prefix), inner.routed()...)
+		}
+	}
+	return networks
+}
+
 func (n *network) take() netip.Addr {
 	a := n.next
 	n.next = a.Next()
@@ -149,9 +188,9 @@ func (n *network) take() netip.Addr {
 // forget empties a box: all bindings have expired.
 func (b *box) forget() {
 	b.model.Reset()
+	b.paired = map[netip.Addr]netip.Addr{}
 	b.owner = map[netip.AddrPort]netip.AddrPort{}
 	b.sent = map[netip.AddrPort][]netip.AddrPort{}
-	b.taken, b.moved = map[tuple]bool{}, map[tuple]netip.AddrPort{}
 }
 
 // has says whether a packet to an address must go to this box, seen from
@@ -205,105 +244,66 @@ func (w *world) carry(p model.Packet, at *network) arrival {
 	return arrival{packet: p}
 }
 
-// handle has the model of a box decide. What the model leaves out is added: a
-// box that answers unsolicited packets itself keeps their tuple, so that a flow
-// from inside which needs it gets another port (nat.md, "punch-first").
+// handle has the model of a box decide, and keeps what is worth telling.
 func (w *world) handle(b *box, from model.Side, p model.Packet) model.Fate {
-	at := tuple{p.To, p.From}
-	if from == model.Outside && p.Protocol == middlebox.UDP {
-		if inside, ok := b.moved[at]; ok {
-			p.To = inside
-			return model.Fate{Packet: p, To: model.Inside}
-		}
-		if b.taken[at] {
-			return model.Fate{Packet: p, Local: true}
-		}
-	}
 	fate, err := b.model.Handle(from, p, 0, b.choose)
 	if err != nil && w.err == nil {
 		w.err = fmt.Errorf("box %s: %v: %w", b.name, p, err)
 	}
-	if p.Protocol != middlebox.UDP {
-		return fate
-	}
-	if fate.Local {
-		b.taken[at] = true
-	}
-	if from == model.Inside && fate.Dropped == "" && fate.To == model.Outside {
+	if p.Protocol == middlebox.UDP && from == model.Inside && fate.Dropped == "" && fate.To == model.Outside {
 		b.owner[fate.Packet.From] = p.From
 		for _, own := range []netip.AddrPort{p.From, fate.Packet.From} {
 			if !slices.Contains(b.sent[own], p.To) {
 				b.sent[own] = append(b.sent[own], p.To)
 			}
 		}
-		if b.taken[tuple{fate.Packet.From, p.To}] {
-			fate.Packet.From = b.another(fate.Packet.From, p.To, p.From)
-		}
 	}
 	return fate
 }
 
-// another is the port that a flow gets whose own is taken.
-func (b *box) another(taken, peer, inside netip.AddrPort) netip.AddrPort {
-	for t, i := range b.moved {
-		if t.peer == peer && i == inside {
-			return t.at
-		}
+// choose chooses an external endpoint as the behaviour allows: of the box's
+// addresses the first that has a port left, from the one on whose turn it is. A
+// paired pool holds on to the one that a host has.
+func (b *box) choose(c model.Choice) (netip.AddrPort, error) {
+	first := b.turn
+	if paired, ok := b.paired[c.Inside.Addr()]; ok && b.behaviour.Pool != middlebox.ArbitraryPool {
+		first = slices.Index(b.wan, paired)
 	}
-	for port := taken.Port() + 1; ; port++ {
-		e := netip.AddrPortFrom(taken.Addr(), port)
-		if _, used := b.owner[e]; !used && port >= 1024 {
-			b.owner[e], b.moved[tuple{e, peer}] = inside, inside
-			return e
+	for i := range b.wan {
+		e, ok := b.port(c, b.wan[(first+i)%len(b.wan)])
+		if !ok {
+			continue
 		}
+		if _, known := b.paired[c.Inside.Addr()]; b.rotates && (!known || b.behaviour.Pool == middlebox.ArbitraryPool) {
+			b.turn = (slices.Index(b.wan, e.Addr()) + 1) % len(b.wan)
+		}
+		b.paired[c.Inside.Addr()], b.last = e.Addr(), e.Port()
+		return e, nil
 	}
+	return netip.AddrPort{}, model.ErrNoPort
 }
 
-// choose chooses an external endpoint as the behaviour allows: the internal
-// port if that may be, else the one after the last, else one far from all that
-// were given, so that nobody guesses it by accident.
-func (b *box) choose(c model.Choice) (netip.AddrPort, error) {
-	give := func(port uint16) (netip.AddrPort, bool) {
-		for i := range b.wan {
-			// An arbitrary pool uses its addresses in turn, a paired one holds
-			// on to the first.
-			e := netip.AddrPortFrom(b.wan[(i+len(b.owner))%len(b.wan)], port)
-			if c.Allows(e) == nil {
-				b.last = port
-				return e, true
-			}
-		}
-		return netip.AddrPort{}, false
-	}
+// port chooses a port of an address: the internal port if that may be, else the one
+// after the last, else one far from all that were given, so that nobody guesses it
+// by accident.
+func (b *box) port(c model.Choice, a netip.Addr) (netip.AddrPort, bool) {
 	random := b.behaviour.Ports == middlebox.RandomPorts || b.behaviour.Ports == middlebox.ParityPorts ||
 		b.behaviour.Ports == "" && b.behaviour.Mapping != middlebox.MapEndpointIndependent
 	if !random {
 		for _, port := range []uint16{c.Inside.Port(), b.last + 1} {
-			if e, ok := give(port); ok {
-				return e, nil
+			if e := netip.AddrPortFrom(a, port); c.Allows(e) == nil {
+				return e, true
 			}
 		}
 	}
 	const step, tries = 7919, 1 << 16 // a prime: every port comes once
 	for range tries {
 		b.random = (b.random + step) % tries
-		if e, ok := give(uint16(b.random)); ok {
-			return e, nil
+		if e := netip.AddrPortFrom(a, uint16(b.random)); c.Allows(e) == nil {
+			return e, true
 		}
 	}
-	return netip.AddrPort{}, model.ErrNoPort
-}
-
-// strange names a field of a behaviour that is set and that the reasoning doesn't
-// cover, "" if there is none.
-func strange(behaviour any) string {
-	v := reflect.ValueOf(behaviour)
-	for i := range v.NumField() {
-		if f := v.Type().Field(i).Name; !v.Field(i).IsZero() && !slices.Contains(understood, f) {
-			return f
-		}
-	}
-	return ""
+	return netip.AddrPort{}, false
 }
 
 // connects says whether a host can open a TCP connection to an address and
@@ -319,5 +319,5 @@ func (w *world) connects(from, to *host, port uint16) (ok bool, end arrival) {
 	return end.at == from && w.err == nil, end
 }
 
-// supernode returns one of the two.
+// supernode returns one of them.
 func (w *world) supernode(n int) *host { return w.internet.hosts[1+n] }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -142,7 +143,7 @@ func TestTopology(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := Topology(s, []byte(town), Options{Expired: true})
+	made, err := Topology(s, Options{Expired: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +171,82 @@ func TestTopology(t *testing.T) {
 	}
 }
 
+const corporate = `topology:
+  middleboxes:
+    corp: {preset: port-restricted, deny: [sn1, sn2, sn3, sn4, sn5, sn6, sn7, sn8, sn9, sn10, sn11, sn12]}
+    office: {preset: port-restricted, deny: [login]}
+    flat: {preset: open}
+  hosts:
+    alice: {behind: corp}
+    bob: {behind: office}
+    carol: {behind: flat}
+    shop: {}
+    login: {}
+    "sn[1-12]": {}
+`
+
+// What a box denies of the overlay counts in the explanation as in the table.
+func TestExplainDenied(t *testing.T) {
+	s, err := scenario.Parse("corporate.yaml", []byte(corporate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := Topology(s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range made.Cells {
+		explained, err := ExplainHosts(s)(c.Caller, c.Callee, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.Theory, explained); diff != "" {
+			t.Errorf("%s (-table +explained):\n%s", c.Name(), diff)
+		}
+	}
+	explained, err := ExplainHosts(s)("alice", "shop", Options{})
+	if err != nil || explained.CallerLogin.String() != path.Failed {
+		t.Errorf("alice, who reaches no supernode, logs in: %s, %v", explained.CallerLogin, err)
+	}
+	if explained, err := ExplainHosts(s)("bob", "shop", Options{}); err != nil || explained.CallerLogin.Allowed[0].Path != path.Relayed {
+		t.Errorf("bob, who doesn't reach the login server, logs in: %s, %v", explained.CallerLogin, err)
+	}
+	if _, err := ExplainHosts(s)("bob", "sn1", Options{}); err == nil || !strings.Contains(err.Error(), "a node of the overlay runs") {
+		t.Errorf("a supernode as callee: %v", err)
+	}
+}
+
+// A login that must fail is waited for, and all calls of its client are expected to
+// fail, of those who reach each other too.
+func TestFailingLogin(t *testing.T) {
+	s, err := scenario.Parse("corporate.yaml", []byte(corporate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := Topology(s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lab := range made.Scenarios {
+		for i := range lab.Steps {
+			st := &lab.Steps[i]
+			if st.Login == nil {
+				continue
+			}
+			fails := st.Login[0] == "alice"
+			if fails != (st.Expect.Path == path.Failed) || fails != (st.Within > 20*time.Second) {
+				t.Errorf("login of %s: expected %s within %v", st.Login[0], st.Expect.Path, st.Within)
+			}
+		}
+	}
+	for _, c := range made.Cells {
+		fails := c.Caller == "alice" || c.Callee == "alice"
+		if c.Expected == nil || fails != (c.Expected.Path == path.Failed) || fails != (c.Theory.Signalling.String() == path.Failed) {
+			t.Errorf("%s: expected %v, in theory %s", c.Name(), c.Expected, c.Theory.Signalling)
+		}
+	}
+}
+
 func TestTopologyRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"topology: {middleboxes: {b: {preset: open}}, hosts: {a: {behind: b}, c: {}}}":                            "1 hosts behind boxes",
@@ -179,7 +256,7 @@ func TestTopologyRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Topology(s, []byte(text), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Topology(s, Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error about %q", err, want)
 		}
 	}
@@ -212,7 +289,9 @@ func results(t *testing.T, made *Table) report.Results {
 // gives theory's reasoning for that one alone.
 func TestWriteTable(t *testing.T) {
 	made := newTable(t, Options{Labs: 2})
-	r, err := made.Results(results(t, made))
+	ran := results(t, made)
+	ran.Controls = []report.Control{{Control: report.Cut, Subject: "a path", Verdict: verdict.Fail, Expected: "failed", Reason: "still direct"}}
+	r, err := made.Results(ran)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +302,7 @@ func TestWriteTable(t *testing.T) {
 		"pairs/P-P/media: fail: expected punched",
 		"theory of P-P: punched over udp, because",
 		"49 pairs in 0.0 s: 48 as expected, 1 differ",
+		"negative controls that held: cut 0 of 1\ncut of a path: FAIL: expected failed; still direct\n",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("nothing like %q in\n%s", want, text.String())

@@ -118,6 +118,7 @@ func (r Results) WriteTable(w io.Writer, colour bool) {
 	fmt.Fprintln(w, t.Render())
 	fmt.Fprintln(w, "in each cell: what is expected, and below it what the wire showed; = as expected, ! otherwise, ? could not be told")
 	r.writeDifferences(w)
+	r.WriteLimits(w)
 	n := map[string]int{}
 	for _, p := range r.Pairs {
 		n[p.Verdict]++

@@ -2,7 +2,9 @@ package pairs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"gauntlet/lab/oracle"
 	"gauntlet/lab/path"
@@ -10,6 +12,10 @@ import (
 	"gauntlet/lab/theory"
 	"gauntlet/lab/verdict"
 )
+
+// failing is how long the lab waits for a login that may fail: longer than the
+// node's own limit, 20 s with this profile.
+const failing = 25 * time.Second
 
 // call is a cell with the hosts that stand for it.
 type call struct {
@@ -50,12 +56,15 @@ func (s *source) nodes() {
 // table. What is expected where nothing is written is what theory says, so the
 // text is read once without expectations.
 func (t *Table) steps(o Options, id string, s *source, calls []call) error {
-	expect := func(logins []string, media, signalling func(n int) string) string {
+	expect := func(logins []oracle.Function, media, signalling func(n int) string) string {
 		var text source
 		text.line("steps:")
 		for i, name := range s.clients {
 			text.line("  - login: [%s]", name)
-			text.line("    expect: %s", logins[i])
+			text.line("    expect: %s", flow(logins[i]))
+			if slices.ContainsFunc(logins[i].Allowed, func(r oracle.Route) bool { return r.Path == path.Failed }) {
+				text.line("    within: %v", failing)
+			}
 		}
 		for n, c := range calls {
 			if o.Expired {
@@ -73,11 +82,8 @@ func (t *Table) steps(o Options, id string, s *source, calls []call) error {
 		}
 		return text.text.String()
 	}
-	anything := func(int) string { return "{path: any}" }
-	logins := make([]string, len(s.clients))
-	for i := range logins {
-		logins[i] = anything(i)
-	}
+	anything := func(int) string { return flow(oracle.Function{}) }
+	logins := make([]oracle.Function, len(s.clients))
 	bare, err := scenario.Parse(id+".yaml", []byte(s.text.String()+expect(logins, anything, anything)))
 	if err != nil {
 		return err
@@ -90,9 +96,9 @@ func (t *Table) steps(o Options, id string, s *source, calls []call) error {
 		for n, c := range calls {
 			switch name {
 			case c.caller:
-				logins[i] = flow(only(theories[n].CallerLogin))
+				logins[i] = theories[n].CallerLogin
 			case c.callee:
-				logins[i] = flow(only(theories[n].CalleeLogin))
+				logins[i] = theories[n].CalleeLogin
 			}
 		}
 	}
@@ -104,8 +110,13 @@ func (t *Table) steps(o Options, id string, s *source, calls []call) error {
 		}
 		t.Cells = append(t.Cells, *c)
 	}
-	media := func(n int) string { return flow(calls[n].Expected) }
-	signalling := func(n int) string { return flow(only(theories[n].Signalling)) }
+	media := func(n int) string {
+		if c := calls[n]; c.Expected != nil {
+			return flow(oracle.Function{Allowed: []oracle.Route{*c.Expected}})
+		}
+		return flow(theories[n].Media)
+	}
+	signalling := func(n int) string { return flow(theories[n].Signalling) }
 	whole, err := scenario.Parse(id+".yaml", []byte(s.text.String()+expect(logins, media, signalling)))
 	if err != nil {
 		return err
@@ -122,9 +133,11 @@ func only(f oracle.Function) *oracle.Route {
 	return &f.Allowed[0]
 }
 
-// flow writes an expectation as a scenario file has it. The transports of a
-// relayed path's legs are left to theory where they differ.
-func flow(r *oracle.Route) string {
+// flow writes what theory allows as an expectation of a scenario file. The
+// transports of a relayed path's legs are left to theory where they differ, and so
+// is which of several paths it is.
+func flow(f oracle.Function) string {
+	r := only(f)
 	if r == nil {
 		return "{path: " + verdict.AnyPath + "}"
 	}

@@ -10,13 +10,12 @@ import (
 
 	"gauntlet/lab/oracle"
 	"gauntlet/lab/scenario"
-	"gauntlet/lab/theory"
 )
 
 // Topology makes the table of a topology: every host behind a box calls every
-// other. file is the file's content. Of every two hosts each calls the other,
-// in two labs, so that the first call leaves nothing that the second would find.
-func Topology(s *scenario.Scenario, file []byte, o Options) (*Table, error) {
+// other. Of every two hosts each calls the other, in two labs, so that the first
+// call leaves nothing that the second would find.
+func Topology(s *scenario.Scenario, o Options) (*Table, error) {
 	var hosts []string
 	for _, e := range s.Topology.Hosts {
 		if e.Value.Behind != "" {
@@ -26,7 +25,7 @@ func Topology(s *scenario.Scenario, file []byte, o Options) (*Table, error) {
 	if len(hosts) < 2 {
 		return nil, fmt.Errorf("%s: %d hosts behind boxes; expected two at least, to call each other", s.ID, len(hosts))
 	}
-	text, err := overlay(file, s)
+	text, err := overlay(s)
 	if err != nil {
 		return nil, err
 	}
@@ -43,13 +42,7 @@ func Topology(s *scenario.Scenario, file []byte, o Options) (*Table, error) {
 				if i == j || (i > j) != (turn == 1) {
 					continue
 				}
-				boxes := chain(s, a)
-				for _, name := range chain(s, b) {
-					if !slices.Contains(boxes, name) {
-						boxes = append(boxes, name)
-					}
-				}
-				calls = append(calls, call{Cell: Cell{Caller: a, Callee: b, lab: id}, caller: a, callee: b, boxes: boxes})
+				calls = append(calls, newCall(s, id, a, b))
 			}
 		}
 		if err := t.steps(o, id, source, calls); err != nil {
@@ -59,16 +52,52 @@ func Topology(s *scenario.Scenario, file []byte, o Options) (*Table, error) {
 	return t, nil
 }
 
-// ExplainHosts reasons out the functions between two hosts of a topology.
+// ExplainHosts reasons out the functions between two hosts of a topology, which
+// need no box, with the overlay's nodes where Topology puts them.
 func ExplainHosts(s *scenario.Scenario) func(caller, callee string, o Options) (oracle.Theory, error) {
 	return func(caller, callee string, o Options) (oracle.Theory, error) {
 		for _, name := range []string{caller, callee} {
-			if _, ok := s.Topology.Hosts.Get(name); !ok {
+			switch _, ok := s.Topology.Hosts.Get(name); {
+			case !ok:
 				return oracle.Theory{}, fmt.Errorf("unknown host %q; expected %s", name, strings.Join(s.Topology.Hosts.Names(), ", "))
+			case slices.Contains(overlaid(), name):
+				return oracle.Theory{}, fmt.Errorf("host %q is where a node of the overlay runs; expected one for a client", name)
 			}
 		}
-		return theory.Hosts(s, caller, callee, oracle.Options{Expired: o.Expired, Predict: o.Predict})
+		text, err := overlay(s)
+		if err != nil {
+			return oracle.Theory{}, err
+		}
+		source := newSource(o)
+		source.text.Write(text)
+		source.clients = []string{caller, callee}
+		source.nodes()
+		t := &Table{}
+		if err := t.steps(o, ID, source, []call{newCall(s, ID, caller, callee)}); err != nil {
+			return oracle.Theory{}, err
+		}
+		return t.Cells[0].Theory, nil
 	}
+}
+
+// newCall is a call between two hosts of a topology.
+func newCall(s *scenario.Scenario, lab, caller, callee string) call {
+	boxes := chain(s, caller)
+	for _, name := range chain(s, callee) {
+		if !slices.Contains(boxes, name) {
+			boxes = append(boxes, name)
+		}
+	}
+	return call{Cell: Cell{Caller: caller, Callee: callee, lab: lab}, caller: caller, callee: callee, boxes: boxes}
+}
+
+// overlaid are the hosts of the overlay's nodes that are no clients.
+func overlaid() []string {
+	names := []string{"login", "update"}
+	for n := range supernodes {
+		names = append(names, fmt.Sprintf("sn%d", n+1))
+	}
+	return names
 }
 
 // chain are the boxes in front of a host.
@@ -83,20 +112,16 @@ func chain(s *scenario.Scenario, host string) []string {
 	return names
 }
 
-// overlay returns the topology of a file as the beginning of a scenario, with
+// overlay returns the topology of a scenario's file as the beginning of a scenario, with
 // the hosts that the overlay needs added where the file has none of the name.
-func overlay(file []byte, s *scenario.Scenario) ([]byte, error) {
+func overlay(s *scenario.Scenario) ([]byte, error) {
 	var document yaml.Node
-	if err := yaml.Unmarshal(file, &document); err != nil {
+	if err := yaml.Unmarshal(s.Source, &document); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.ID, err)
 	}
 	topology := value(document.Content[0], "topology")
 	hosts := value(topology, "hosts")
-	needed := []string{"login", "update"}
-	for n := range supernodes {
-		needed = append(needed, fmt.Sprintf("sn%d", n+1))
-	}
-	for _, name := range needed {
+	for _, name := range overlaid() {
 		h, ok := s.Topology.Hosts.Get(name)
 		if ok && h.Behind != "" {
 			return nil, fmt.Errorf("%s: host %q is behind %s; expected it on the internet, since the overlay's node of that name runs there", s.ID, name, h.Behind)

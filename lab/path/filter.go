@@ -17,7 +17,7 @@ import (
 // inconclusive.
 func (f *finder) free(host, peer string, legs []*evidence.Flow) (free bool, filtering []string) {
 	transport := legs[0].Transport
-	for _, box := range f.ev.World.Side(host, peer) {
+	for _, box := range f.ev.World.SideOf(legs[0], host, peer) {
 		b := f.ev.World.Behaviour(box, f.ex.From)
 		for _, c := range f.ev.World.Behaviours {
 			if c.Box == box && c.Time.After(f.ex.From) && !c.Time.After(f.ex.To) {
@@ -48,8 +48,8 @@ func mapped(flows []*evidence.Flow, box string) bool {
 func (f *finder) checkFilters(flow *evidence.Flow) {
 	for _, side := range [][2]evidence.Endpoint{{flow.A, flow.B}, {flow.B, flow.A}} {
 		own, peer := side[0], side[1]
-		for _, box := range f.ev.World.Side(own.Host, peer.Host) {
-			in, out := crossed(flow, box, own.Host)
+		for _, box := range f.ev.World.SideOf(flow, own.Host, peer.Host) {
+			in, out := f.crossed(flow, box, own.Host)
 			if in.IsZero() {
 				continue
 			}
@@ -76,11 +76,11 @@ func (f *finder) checkFilters(flow *evidence.Flow) {
 }
 
 // crossed returns when the first packets of a flow passed a box inward and
-// outward: at the box's inner interface, or where that was not captured, at
-// the host.
-func crossed(flow *evidence.Flow, box, host string) (in, out time.Time) {
+// outward: at the box's inner interface, or where that was not captured or is
+// the other end's too, at the host.
+func (f *finder) crossed(flow *evidence.Flow, box, host string) (in, out time.Time) {
 	in, out, ok := flow.Crossed(box)
-	if !ok {
+	if !ok || slices.Contains(f.ev.World.Chain(flow.Peer(host)), box) {
 		return flow.Into(host).FirstReceived, flow.OutOf(host).FirstSent
 	}
 	return in, out
@@ -103,7 +103,7 @@ func (f *finder) asked(flow *evidence.Flow, box string, own, peer evidence.Endpo
 		if theirs.Seen.Addr() != peer.Seen.Addr() {
 			continue
 		}
-		if _, out := crossed(other, box, own.Host); !out.IsZero() && (first.IsZero() || out.Before(first)) {
+		if _, out := f.crossed(other, box, own.Host); !out.IsZero() && (first.IsZero() || out.Before(first)) {
 			first = out
 		}
 	}

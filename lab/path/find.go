@@ -18,9 +18,10 @@ const minorShare = 4
 // by one of its ends and arrived at the other. The carrying flows are the
 // edges of a graph over hosts, and each way through it from caller to callee
 // is a route. Flows that do not carry must bring less than a quarter of the
-// payload out of the caller or into the callee; and no box may have let in a
-// packet that its filtering would have stopped. Where either does not hold,
-// or where routes differ in kind, the finding is inconclusive.
+// payload out of the caller or into the callee, and less than all of it together;
+// and no box may have let in a packet that its filtering would have stopped. Where
+// any of it does not hold, or where routes differ in kind, the finding is
+// inconclusive.
 func Find(ev *evidence.Evidence, ex evidence.Exchange) Finding {
 	if ex.Since.IsZero() || ex.Since.After(ex.From) {
 		ex.Since = ex.From

@@ -2,6 +2,8 @@
 // alone.
 package path
 
+import "slices"
+
 // The paths, as design.md defines them. An end is free if no box on its side
 // filters what the peer sends.
 const (
@@ -30,6 +32,19 @@ type Record struct {
 	Hops int `json:"hops"`
 	// Legs are the flows that carry, from the caller on.
 	Legs []Leg `json:"legs"`
+}
+
+// RelayNames are the hosts that carry, in the order of the legs.
+func (r Record) RelayNames() (names []string) {
+	if r.Path != Relayed {
+		return nil
+	}
+	for n, leg := range r.Legs {
+		if n > 0 && !slices.Contains(names, leg.From) && leg.From != r.Legs[0].From {
+			names = append(names, leg.From)
+		}
+	}
+	return names
 }
 
 // Leg is one hop of the payload between two hosts.

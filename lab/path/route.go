@@ -84,6 +84,7 @@ func (f *finder) checkOthers(from, to string, routes []route) {
 			return i >= 0 && i+1 < len(r.hosts) && r.hosts[i+1] == b && f.carries(flow, a, b)
 		})
 	}
+	var gone, come stripes
 	for _, flow := range f.flows {
 		out, in := flow.OutOf(from), flow.Into(to)
 		peer, origin := flow.Peer(from), flow.Peer(to)
@@ -91,6 +92,8 @@ func (f *finder) checkOthers(from, to string, routes []route) {
 		case peer != "" && out.Sent > 0 && onRoute(flow, from, peer):
 		case origin != "" && in.Received > 0 && onRoute(flow, origin, to):
 		case f.minor(in.Received) && f.minor(out.Received):
+			gone.add(flow, out.Received)
+			come.add(flow, in.Received)
 			if out.Sent >= f.ex.Payload {
 				f.note("%s: %s left %s and %s arrived", flow, size(out.Sent), from, size(out.Received))
 			}
@@ -106,6 +109,12 @@ func (f *finder) checkOthers(from, to string, routes []route) {
 			f.doubt("%s went out of %s over %s, too much for a flow that does not carry %s",
 				size(out.Received), from, flow, size(f.ex.Payload))
 		}
+	}
+	if gone.whole(f.ex.Payload) {
+		f.doubt("%s went out of %s, as much as the payload, over %s", size(gone.bytes), from, &gone)
+	}
+	if come.whole(f.ex.Payload) {
+		f.doubt("%s came to %s, as much as the payload, over %s", size(come.bytes), to, &come)
 	}
 }
 

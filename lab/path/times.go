@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gauntlet/lab/evidence"
+	"gauntlet/lab/media"
 )
 
 // Times are how long it took until a function's payload got through, in seconds
@@ -17,10 +18,6 @@ type Times struct {
 	// found.
 	Best float64 `json:"best_path_seconds"`
 }
-
-// framing is how many bytes a media packet has more over TCP: the length
-// before it, RFC 4571 section 2.
-const framing = 2
 
 // times finds the first packets of the payload at the callee. Which packet that
 // is, is told by sizes, since the payload may be encrypted: of a load, the size
@@ -78,37 +75,10 @@ func (f *finder) beginOnce(flow *evidence.Flow) time.Time {
 // beginLoad tells when media began to come over a flow, by the size of the
 // packets on the flows that carry it.
 func (f *finder) beginLoad(carrying []*evidence.Flow) func(*evidence.Flow) time.Time {
-	size := 0 // without framing
-	counts := map[int]int{}
-	for _, flow := range carrying {
-		for _, a := range flow.Arrivals(f.ex.Callee) {
-			if a.Time.Before(f.ex.From) || a.Time.After(f.ex.To) || a.Bytes == 0 {
-				continue
-			}
-			n := a.Bytes
-			if flow.Transport == evidence.TCP {
-				n -= framing
-			}
-			counts[n]++
-			if counts[n] > counts[size] || counts[n] == counts[size] && n < size {
-				size = n
-			}
-		}
-	}
+	size := media.Size(carrying, f.ex.Callee, f.ex.From, f.ex.To)
 	return func(flow *evidence.Flow) time.Time {
-		whole := size
-		if flow.Transport == evidence.TCP {
-			whole += framing
-		}
-		if whole <= 0 {
-			return time.Time{}
-		}
 		for _, a := range flow.Arrivals(f.ex.Callee) {
-			if a.Time.Before(f.ex.Since) || a.Time.After(f.ex.To) || a.Bytes == 0 {
-				continue
-			}
-			// A segment may hold several packets.
-			if a.Bytes == whole || flow.Transport == evidence.TCP && a.Bytes%whole == 0 {
+			if !a.Time.Before(f.ex.Since) && !a.Time.After(f.ex.To) && media.Packets(flow.Transport, a.Bytes, size) > 0 {
 				return a.Time
 			}
 		}

@@ -23,6 +23,9 @@ type Program interface {
 	Wait() error
 	// Kill ends it and everything that it started, at once.
 	Kill()
+	// Stall has all of it stand still, Resume go on.
+	Stall() error
+	Resume() error
 }
 
 // Node is a running node.
@@ -34,8 +37,9 @@ type Node struct {
 	log     *Log
 	done    chan struct{}
 
-	mu  sync.Mutex
-	err error // how the program ended
+	mu      sync.Mutex
+	err     error // how the program ended
+	stalled bool
 }
 
 // Attach drives a running program as a node from now on. log is what the
@@ -86,8 +90,36 @@ func (n *Node) ended() string {
 	return n.err.Error()
 }
 
+// Stall has the node stand still until Resume: it does nothing, and all that it
+// has open stays open.
+func (n *Node) Stall() error { return n.still(true, n.program.Stall) }
+
+// Resume has a node that stands still go on.
+func (n *Node) Resume() error { return n.still(false, n.program.Resume) }
+
+// still changes whether the node stands still; one that does already, or not, is
+// left as it is.
+func (n *Node) still(stalled bool, change func() error) error {
+	select {
+	case <-n.done: // others may have its number by now
+		return fmt.Errorf("node %s has ended", n.Name)
+	default:
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stalled == stalled {
+		return nil
+	}
+	if err := change(); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	n.stalled = stalled
+	return nil
+}
+
 // Stop asks the node to leave, waits a little, and kills what is left.
 func (n *Node) Stop(ctx context.Context) {
+	n.Resume() // where it can't go on it is killed below
 	ctx, cancel := context.WithTimeoutCause(ctx, stopGrace, errors.New("the node did not stop"))
 	defer cancel()
 	n.Call(ctx, control.MethodStop, nil, nil)

@@ -26,9 +26,12 @@ type Privileges struct {
 	Keep []int
 }
 
-// nodeNice is how far nodes stand back from the lab that records them, see
-// nice(2).
-const nodeNice = 5
+// nodeNice is how far nodes stand back from the lab that records them, and maxNice
+// as far as anything can, see nice(2).
+const (
+	nodeNice = 5
+	maxNice  = 19
+)
 
 // lastCapability is CAP_CHECKPOINT_RESTORE, the newest known; the kernel may
 // have fewer.
@@ -59,7 +62,11 @@ func Start(cmd *exec.Cmd, in *ns.Handle, p Privileges) error {
 // limit bounds what the calling thread's children can gain.
 func limit(keep []int) error {
 	// The thread's children run behind the lab, which must not lose packets.
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, nodeNice); err != nil {
+	own, err := unix.Getpriority(unix.PRIO_PROCESS, 0) // 20 less the nice value, as the kernel has it
+	if err == nil {
+		err = unix.Setpriority(unix.PRIO_PROCESS, 0, min(20-own+nodeNice, maxNice))
+	}
+	if err != nil {
 		return fmt.Errorf("set nice: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

@@ -2,9 +2,12 @@ package process
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,6 +73,39 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
+// Nodes stand back behind the lab, however far that stands back itself.
+func TestNice(t *testing.T) {
+	first, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range []int{0, 3, 12, maxNice} {
+		own := min(20-first+more, maxNice)
+		var out bytes.Buffer
+		done := make(chan error, 1)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			if err := unix.Setpriority(unix.PRIO_PROCESS, 0, own); err != nil {
+				done <- err
+				return
+			}
+			if err := limit(nil); err != nil {
+				done <- err
+				return
+			}
+			cmd := exec.Command("nice") // without arguments it says how nice it is
+			cmd.Stdout = &out
+			done <- cmd.Run()
+		}()
+		if err := <-done; err != nil {
+			t.Fatalf("at nice %d: %v", own, err)
+		}
+		if want := fmt.Sprintln(min(own+nodeNice, maxNice)); out.String() != want {
+			t.Errorf("at nice %d a node has %s, want %s", own, &out, want)
+		}
+	}
+}
+
 // A node is inside its namespace, its stderr is kept, and its whole group ends
 // with it.
 func TestNode(t *testing.T) {
@@ -112,9 +148,52 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// living says whether a process of the group runs; one that only waits to be
-// reaped does not.
-func living(t *testing.T, group int) bool {
+// A node that stands still does nothing, and all that it started stands still with
+// it; it goes on where it was, and can be killed as it stands.
+func TestStall(t *testing.T) {
+	dir := t.TempDir()
+	n, err := StartNode(Config{
+		Name: "alice", Dir: filepath.Join(dir, "state"), Log: filepath.Join(dir, "log"), Namespace: namespace(t), Env: os.Environ(),
+		Argv: []string{"sh", "-c", "sleep 1000 & read line; echo $line >&2; wait"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Kill()
+	group := n.program.(*local).cmd.Process.Pid
+	await := func(want string, reached func() bool) {
+		t.Helper()
+		for !reached() {
+			if t.Context().Err() != nil {
+				t.Fatalf("not %s: states %q", want, states(t, group))
+			}
+		}
+	}
+	await("two processes", func() bool { return len(states(t, group)) == 2 })
+	for range 2 { // the second time changes nothing
+		if err := n.Stall(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await("all stopped", func() bool { return states(t, group) == "TT" })
+	if _, err := n.program.Stdin().Write([]byte("hello\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	await("told what it missed", func() bool { return slices.Contains(n.LastLines(), "hello") })
+	if err := n.Stall(); err != nil {
+		t.Fatal(err)
+	}
+	n.Kill()
+	if err := n.Resume(); err == nil || err.Error() != "node alice has ended" {
+		t.Errorf("a node that has ended goes on: %v", err)
+	}
+}
+
+// states are those of a group's processes as proc(5) has them, one letter each.
+func states(t *testing.T, group int) (all string) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -123,11 +202,18 @@ func living(t *testing.T, group int) bool {
 	for _, file := range stats {
 		stat, _ := os.ReadFile(file)
 		_, after, _ := strings.Cut(string(stat), ") ")
-		if f := strings.Fields(after); len(f) > 2 && f[2] == strconv.Itoa(group) && f[0] != "Z" && f[0] != "X" {
-			return true
+		if f := strings.Fields(after); len(f) > 2 && f[2] == strconv.Itoa(group) {
+			all += f[0]
 		}
 	}
-	return false
+	return all
+}
+
+// living says whether a process of the group runs; one that only waits to be
+// reaped does not.
+func living(t *testing.T, group int) bool {
+	t.Helper()
+	return strings.Trim(states(t, group), "ZX") != ""
 }
 
 func TestLogBounds(t *testing.T) {

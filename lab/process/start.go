@@ -6,6 +6,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"gauntlet/nodes/control"
 	"gauntlet/topo/ns"
@@ -83,6 +86,16 @@ func start(c Config, stderr io.Writer) (*local, error) {
 func (p *local) Stdin() io.WriteCloser { return p.in }
 func (p *local) Stdout() io.ReadCloser { return p.out }
 func (p *local) Kill()                 { Kill(p.cmd) }
+func (p *local) Stall() error          { return p.signal(unix.SIGSTOP) }
+func (p *local) Resume() error         { return p.signal(unix.SIGCONT) }
+
+// signal sends a signal to the process and all that it started.
+func (p *local) signal(s syscall.Signal) error {
+	if err := unix.Kill(-p.cmd.Process.Pid, s); err != nil {
+		return fmt.Errorf("send %s: %w", unix.SignalName(s), err)
+	}
+	return nil
+}
 
 func (p *local) Wait() error {
 	err := p.cmd.Wait()

@@ -1,37 +1,82 @@
 package report
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"gauntlet/lab/verdict"
 )
 
 // ReadResults reads a results.json.
 func ReadResults(file string) (Results, error) {
-	f, err := os.Open(file)
+	all, err := ReadShards(file)
 	if err != nil {
-		return Results{}, fmt.Errorf("read results: %w", err)
+		return Results{}, err
 	}
-	defer f.Close()
-	d := json.NewDecoder(f)
-	var r Results
-	if err := d.Decode(&r); err != nil {
-		return Results{}, fmt.Errorf("%s: not the results of a run: %w", file, err)
+	if len(all) > 1 {
+		return Results{}, fmt.Errorf("%s: the results of %d runs; expected those of one", file, len(all))
 	}
-	if d.More() || r.Run.Repeat < 1 {
-		return Results{}, fmt.Errorf("%s: not the results of a run", file)
+	return all[0], nil
+}
+
+// ReadShards reads the results of one run or of several: a results.json, or what
+// the containers of some shards wrote, one after the other, with the two streams
+// of each mixed as logs have them.
+func ReadShards(file string) ([]Results, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read results: %w", err)
 	}
-	return r, nil
+	all, err := decode(text)
+	if logged := ofLog(text); err != nil && len(logged) > 0 {
+		all, err = decode(logged)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: not the results of a run: %w", file, err)
+	}
+	return all, nil
+}
+
+func decode(text []byte) (all []Results, err error) {
+	for d := json.NewDecoder(bytes.NewReader(text)); ; {
+		var r Results
+		if err := d.Decode(&r); errors.Is(err, io.EOF) && len(all) > 0 {
+			return all, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if r.Run.Repeat < 1 {
+			return nil, errors.New("it says nothing of a run")
+		}
+		all = append(all, r)
+	}
+}
+
+// ofLog keeps what [Results.WriteJSON] wrote, a brace to a brace with all lines
+// between indented, and leaves out what stderr got before, after or meanwhile.
+func ofLog(text []byte) (results []byte) {
+	inside := false
+	for line := range bytes.Lines(text) {
+		bare := bytes.TrimRight(line, "\r\n")
+		begins, ends := string(bare) == "{", string(bare) == "}"
+		if begins || inside && (ends || bytes.HasPrefix(line, []byte(indent))) {
+			results = append(results, line...)
+		}
+		inside = (inside || begins) && !ends
+	}
+	return results
 }
 
 // Combine makes the results of all shards of a suite those of the whole, equal
 // to those of one run but for times. Its error says which shard is missing, is
-// there twice, or is not of the same suite.
+// there twice, or is not of the same suite, or which scenario is not in exactly one.
 func Combine(shards []Results) (Results, error) {
 	if len(shards) == 0 {
 		return Results{}, errors.New("combine: no shard")
@@ -77,7 +122,7 @@ func Combine(shards []Results) (Results, error) {
 			whole.Checks = append(whole.Checks, c.Doubted(doubt))
 		}
 	}
-	whole.Run.Shard, whole.Run.Suite = "", nil
+	whole.Run.Shard, whole.Run.Suite, whole.Run.Scenarios = "", nil, nil
 	whole.Run.Verdicts = Count(whole.Checks)
 	return whole, nil
 }
@@ -113,6 +158,32 @@ func complete(shards []Results) error {
 		if !seen[i] {
 			return fmt.Errorf("combine: shard %d/%d is missing", i, total)
 		}
+	}
+	return partition(shards)
+}
+
+// partition checks that each scenario of the suite is in exactly one shard, and no
+// other in any. The shards of runs with different durations are of different splits.
+func partition(shards []Results) error {
+	in := map[string][]string{}
+	for _, s := range shards {
+		for _, id := range s.Run.Scenarios {
+			if !slices.Contains(s.Run.Suite, id) {
+				return fmt.Errorf("combine: scenario %s of shard %s is not in its suite", id, s.Run.Shard)
+			}
+			in[id] = append(in[id], s.Run.Shard)
+		}
+	}
+	for _, id := range shards[0].Run.Suite {
+		where := "no shard"
+		switch {
+		case len(in[id]) == 1:
+			continue
+		case len(in[id]) > 1:
+			slices.Sort(in[id])
+			where = strings.Join(in[id], " and ")
+		}
+		return fmt.Errorf("combine: scenario %s is in %s: expected shards of one split, made with the same --durations", id, where)
 	}
 	return nil
 }

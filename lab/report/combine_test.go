@@ -16,7 +16,7 @@ import (
 // shard makes the results of shard i of n of the suite a, b, c, d.
 func shard(i, n int, ids ...string) Results {
 	r := Results{Run: Run{
-		Version: "v", Seed: 7, Repeat: 1, Suite: []string{"a", "b", "c", "d"}, Shard: fmt.Sprintf("%d/%d", i, n),
+		Version: "v", Seed: 7, Repeat: 1, Suite: []string{"a", "b", "c", "d"}, Scenarios: ids, Shard: fmt.Sprintf("%d/%d", i, n),
 		Started: time.Unix(int64(100-i), 0), Seconds: float64(i),
 	}}
 	r.Controls = append(r.Controls, Control{Control: Cut, Subject: "path", Verdict: verdict.Pass})
@@ -30,7 +30,7 @@ func shard(i, n int, ids ...string) Results {
 
 func TestCombine(t *testing.T) {
 	want := shard(3, 3, "a", "b", "c", "d")
-	want.Run.Suite, want.Run.Shard = nil, ""
+	want.Run.Suite, want.Run.Scenarios, want.Run.Shard = nil, nil, ""
 	got, err := Combine([]Results{shard(2, 3, "a", "d"), shard(3, 3), shard(1, 3, "b", "c")})
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +67,9 @@ func TestCombineRefuses(t *testing.T) {
 		"shard 2/2 is of another suite":          {shard(1, 2), other},
 		"the same seed, repetitions and version": {shard(1, 2), seed},
 		"results of a whole run, not of a shard": {whole},
+		"scenario c is in no shard: expected":    {shard(1, 2, "a", "b"), shard(2, 2, "d")},
+		"scenario c is in 1/2 and 2/2: expected": {shard(2, 2, "a", "c"), shard(1, 2, "b", "c", "d")},
+		"scenario x of shard 1/2 is not in its":  {shard(1, 2, "a", "b", "x"), shard(2, 2, "c", "d")},
 	} {
 		if _, err := Combine(shards); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -83,6 +86,46 @@ func TestReadResults(t *testing.T) {
 		}
 		if _, err := ReadResults(file); err == nil || !strings.Contains(err.Error(), "not the results of a run") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What kubectl logs gives of all pods of a job: pod after pod, stdout and stderr
+// mixed, a lost pod among them.
+func TestReadShardsOfLog(t *testing.T) {
+	var log strings.Builder
+	for i, s := range []Results{shard(1, 3, "a"), shard(2, 3), shard(3, 3, "b", "c", "d")} {
+		var out strings.Builder
+		if err := s.WriteJSON(&out); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.SplitAfter(out.String(), "\n")
+		fmt.Fprintf(&log, "[  6.0s] 1/2 open  5 pass\n%s[  7.4s] 2/2 open  5 pass\n%s", lines[0], strings.Join(lines[1:], ""))
+		if i == 0 {
+			log.WriteString("gauntlet: interrupted (terminated)\n")
+		}
+	}
+	file := filepath.Join(t.TempDir(), "shards.log")
+	if err := os.WriteFile(file, []byte(log.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	shards, err := ReadShards(file)
+	if err != nil || len(shards) != 3 {
+		t.Fatalf("%d shards, %v", len(shards), err)
+	}
+	whole, err := Combine(shards)
+	if err != nil || len(whole.Checks) != 8 {
+		t.Errorf("%d checks, %v", len(whole.Checks), err)
+	}
+	if _, err := ReadResults(file); err == nil || !strings.Contains(err.Error(), "the results of 3 runs") {
+		t.Errorf("three results as one: %v", err)
+	}
+	for _, text := range []string{"", "[  7.4s] 2/2\n", "{\n}\n", "{\n  \"run\": {\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := ReadShards(file); err == nil || !strings.Contains(err.Error(), "not the results of a run") {
+			t.Errorf("%q: %v, %v", text, all, err)
 		}
 	}
 }

@@ -27,6 +27,9 @@ type Control struct {
 	Control  string `json:"control"`            // Canary, Silent or Cut
 	Scenario string `json:"scenario,omitempty"` // the folder of its evidence
 	Subject  string `json:"subject"`            // the box, the check or the exchange
+	// Step is the step that changed the box, after which the control was done,
+	// counted from 1; 0 for a control of the lab as it begins.
+	Step     int    `json:"step,omitempty"`
 	Expected string `json:"expected"`
 	Observed string `json:"observed"`
 	Verdict  string `json:"verdict"`
@@ -35,10 +38,14 @@ type Control struct {
 
 // String names the control.
 func (c Control) String() string {
-	if c.Scenario == "" {
-		return c.Control + " of " + c.Subject
+	text := c.Control + " of " + c.Subject
+	if c.Scenario != "" {
+		text += " in " + c.Scenario
 	}
-	return fmt.Sprintf("%s of %s in %s", c.Control, c.Subject, c.Scenario)
+	if c.Step != 0 {
+		text += fmt.Sprintf(", changed in step %d", c.Step)
+	}
+	return text
 }
 
 // Doubt says which controls failed, "" if none did: an instrument that fails a
@@ -60,7 +67,8 @@ func Doubt(controls []Control) string {
 	return text
 }
 
-// Doubted is the check in a run with that doubt: what passed is inconclusive.
+// Doubted is the check, of all its repetitions, in a run with that doubt: what passed
+// is inconclusive. Its rates stay those of what each repetition showed.
 func (c Check) Doubted(doubt string) Check {
 	if doubt != "" && c.Verdict == verdict.Pass {
 		c.Verdict, c.Reason = verdict.Inconclusive, doubt

@@ -62,16 +62,24 @@ func (c Check) properties() (all []junit.Property) {
 			add("first_path_seconds", "%.6f", c.Times.First)
 			add("best_path_seconds", "%.6f", c.Times.Best)
 		}
+		if c.Media != nil {
+			add("gap_seconds", "%.6f", c.Media.Gap)
+		}
 		return all
 	}
 	add("runs", "%d", c.Rates.Runs)
 	add("passes", "%d", c.Rates.Passes)
+	add("inconclusive", "%d", c.Rates.Inconclusive)
 	add("wilson_95", "%.4f-%.4f", c.Rates.Interval[0], c.Rates.Interval[1])
 	if c.Rates.FirstPath != nil {
 		add("first_path_seconds.p50", "%.6f", c.Rates.FirstPath.P50)
 		add("first_path_seconds.p95", "%.6f", c.Rates.FirstPath.P95)
 		add("best_path_seconds.p50", "%.6f", c.Rates.BestPath.P50)
 		add("best_path_seconds.p95", "%.6f", c.Rates.BestPath.P95)
+	}
+	if c.Rates.Gap != nil {
+		add("gap_seconds.p50", "%.6f", c.Rates.Gap.P50)
+		add("gap_seconds.max", "%.6f", c.Rates.Gap.Max)
 	}
 	return all
 }

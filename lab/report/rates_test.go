@@ -41,7 +41,7 @@ func TestSpread(t *testing.T) {
 		values []float64
 		want   Spread
 	}{
-		{[]float64{3}, Spread{3, 3}}, {[]float64{2, 1}, Spread{1, 2}}, {[]float64{3, 1, 2}, Spread{2, 3}}, {hundred, Spread{50, 95}},
+		{[]float64{3}, Spread{3, 3, 3}}, {[]float64{2, 1}, Spread{1, 2, 2}}, {[]float64{3, 1, 2}, Spread{2, 3, 3}}, {hundred, Spread{50, 95, 100}},
 	} {
 		if diff := cmp.Diff(&test.want, spread(test.values)); diff != "" {
 			t.Error(diff)
@@ -54,7 +54,7 @@ func TestRates(t *testing.T) {
 	some[0].Times = &path.Times{First: 0.05, Best: 0.2}
 	some[2].Times = &path.Times{First: 0.07, Best: 0.07}
 	merged := Merge(some)
-	want := &Rates{Runs: 3, Passes: 2, FirstPath: &Spread{0.05, 0.07}, BestPath: &Spread{0.07, 0.2}}
+	want := &Rates{Runs: 3, Passes: 2, FirstPath: &Spread{0.05, 0.07, 0.07}, BestPath: &Spread{0.07, 0.2, 0.2}}
 	want.Interval[0], want.Interval[1] = Wilson(2, 3)
 	if diff := cmp.Diff(want, merged.Rates); diff != "" {
 		t.Error(diff)
@@ -75,6 +75,12 @@ func TestRates(t *testing.T) {
 		if !strings.Contains(junit.String(), property) {
 			t.Errorf("no %s in:\n%s", property, &junit)
 		}
+	}
+	unseen := Merge(checks(verdict.Pass, verdict.Inconclusive, verdict.Pass)).Rates
+	want = &Rates{Runs: 2, Passes: 2, Inconclusive: 1}
+	want.Interval[0], want.Interval[1] = Wilson(2, 2)
+	if diff := cmp.Diff(want, unseen); diff != "" || unseen.String() != "2/2 (0.34-1.00), 1 inconclusive" {
+		t.Errorf("one that was not seen: %s\n%s", unseen, diff)
 	}
 	if never := Merge(checks(verdict.NotOffered, verdict.NotOffered)); never.Rates != nil {
 		t.Errorf("rates of what is not offered: %+v", never.Rates)

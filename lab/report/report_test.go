@@ -45,15 +45,26 @@ func TestMerge(t *testing.T) {
 		{[]string{verdict.Pass, verdict.Pass}, verdict.Pass, "because"},
 		{[]string{verdict.Pass, verdict.Fail, verdict.Pass}, verdict.Fail, "flake: 2 of 3 passed; one that failed: because"},
 		{[]string{verdict.Fail, verdict.Fail}, verdict.Fail, "because (0 of 2 passed)"},
-		{[]string{verdict.Pass, verdict.Inconclusive}, verdict.Inconclusive, "because (1 of 2 passed)"},
-		{[]string{verdict.NotOffered, verdict.Inconclusive}, verdict.Inconclusive, "because (0 of 2 passed)"},
-		{[]string{verdict.Pass, verdict.NotOffered}, verdict.Fail, "flake: 1 of 2 passed; one that failed: because"},
-		{[]string{verdict.Inconclusive, verdict.Fail}, verdict.Fail, "because (0 of 2 passed)"},
+		{[]string{verdict.Pass, verdict.Inconclusive, verdict.Pass}, verdict.Inconclusive, "because (2 of 2 passed, 1 inconclusive)"},
+		{[]string{verdict.Inconclusive, verdict.Inconclusive}, verdict.Inconclusive, "because (2 inconclusive)"},
+		{[]string{verdict.NotOffered, verdict.Inconclusive}, verdict.Inconclusive, "because (1 inconclusive, 1 not offered)"},
+		{[]string{verdict.Pass, verdict.NotOffered}, verdict.Fail, "flake: 1 of 1 passed, 1 not offered"},
+		{[]string{verdict.Inconclusive, verdict.Fail}, verdict.Fail, "because (0 of 1 passed, 1 inconclusive)"},
+		{[]string{verdict.Inconclusive, verdict.Fail, verdict.Pass}, verdict.Fail, "flake: 1 of 2 passed, 1 inconclusive; one that failed: because"},
+		{[]string{verdict.NotOffered, verdict.NotOffered}, verdict.NotOffered, "because"},
 	} {
 		got := Merge(checks(test.verdicts...))
 		if got.Verdict != test.verdict || got.Reason != test.reason {
 			t.Errorf("%v: %s, %q; want %s, %q", test.verdicts, got.Verdict, got.Reason, test.verdict, test.reason)
 		}
+	}
+}
+
+func TestTableOfOne(t *testing.T) {
+	var b bytes.Buffer
+	Results{Checks: checks(verdict.Pass)}.WriteTable(&b, false)
+	if want := "\n1 check in 0.0 s: "; !strings.Contains(b.String(), want) {
+		t.Errorf("the table lacks %q:\n%s", want, b.String())
 	}
 }
 
@@ -84,5 +95,21 @@ func TestJUnit(t *testing.T) {
 	}
 	if want := `tests="4" failures="1" errors="1"`; !strings.Contains(b.String(), want) || !strings.Contains(b.String(), `skipped="1"`) {
 		t.Errorf("%s", b.String())
+	}
+}
+
+// Whatever theory says nothing of is counted by the reason, so that nobody takes
+// a scenario's word for more.
+func TestTableOfSilence(t *testing.T) {
+	r := Results{Checks: []Check{
+		{ID: "a", Verdict: verdict.Pass, NoTheory: "the node of alice is strange"},
+		{ID: "b", Verdict: verdict.Fail, NoTheory: "the node of alice is strange"},
+		{ID: "c", Verdict: verdict.NotOffered, NoTheory: "there is none of presence"},
+		{ID: "d", Verdict: verdict.Pass},
+	}}
+	var b strings.Builder
+	r.WriteTable(&b, false)
+	if want := "no theory of 2 checks, held against the scenario alone: the node of alice is strange\n"; strings.Count(b.String(), "no theory") != 1 || !strings.Contains(b.String(), want) {
+		t.Errorf("%s\nwant the line %q", b.String(), want)
 	}
 }

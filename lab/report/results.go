@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"gauntlet/lab/media"
 	"gauntlet/lab/oracle"
 	"gauntlet/lab/path"
 	"gauntlet/lab/verdict"
@@ -33,9 +34,10 @@ type Run struct {
 	Kernel   string         `json:"kernel"`
 	Verdicts map[string]int `json:"verdicts"`
 	// Shard is "I/N" where this is one part of a suite, and Suite the IDs of all
-	// the suite's scenarios, in order.
-	Shard string   `json:"shard,omitempty"`
-	Suite []string `json:"suite,omitempty"`
+	// the suite's scenarios, in order; Scenarios are those of this part.
+	Shard     string   `json:"shard,omitempty"`
+	Suite     []string `json:"suite,omitempty"`
+	Scenarios []string `json:"scenarios,omitempty"`
 }
 
 // Check is one function between two ends, judged.
@@ -48,9 +50,10 @@ type Check struct {
 	CalleeBox string   `json:"callee_box"`
 
 	Expected verdict.Expectation `json:"expected"`
-	Observed *path.Record        `json:"observed"` // nil where nothing was driven
-	Claimed  *path.Record        `json:"claimed"`  // nil where the node claims nothing
-	Theory   *oracle.Function    `json:"theory"`   // nil where theory says nothing
+	Observed *path.Record        `json:"observed"`            // nil where nothing was driven
+	Claimed  *path.Record        `json:"claimed"`             // nil where the node claims nothing
+	Theory   *oracle.Function    `json:"theory"`              // nil where theory says nothing
+	NoTheory string              `json:"no_theory,omitempty"` // why it says nothing
 
 	Verdict string  `json:"verdict"`
 	Reason  string  `json:"reason"`
@@ -58,6 +61,8 @@ type Check struct {
 	// Times are how long it took until the payload got through, nil where it
 	// didn't.
 	Times *path.Times `json:"times,omitempty"`
+	// Media is what was measured of a call's media, nil where none came.
+	Media *media.Measure `json:"media,omitempty"`
 	// Rates are those of all repetitions, nil where there is one only.
 	Rates *Rates   `json:"rates,omitempty"`
 	Notes []string `json:"notes,omitempty"` // the reasoning from the wire, step by step
@@ -106,43 +111,41 @@ func ExitStatus(checks []Check) int {
 	return ExitPass
 }
 
+// indent is that of a line of results.json.
+const indent = "  "
+
 // WriteJSON writes results.json.
 func (r Results) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
+	e.SetIndent("", indent)
 	return e.Encode(r)
 }
 
 // Merge makes one check of the results of several repetitions: one that passes
-// sometimes is a flake and fails.
+// sometimes and fails sometimes is a flake and fails. What is inconclusive, or not
+// offered, at times says nothing of the others.
 func Merge(repetitions []Check) Check {
 	merged := repetitions[0]
 	if len(repetitions) == 1 {
 		return merged
 	}
-	rates, passed := rates(repetitions), 0
-	if rates != nil {
-		passed = rates.Passes
-	}
-	if passed == len(repetitions) {
-		merged.Rates = rates
-		return merged
-	}
-	i := -1
+	n := Count(repetitions)
 	for _, worst := range []string{verdict.Fail, verdict.Inconclusive, verdict.NotOffered} {
-		if i < 0 {
-			i = slices.IndexFunc(repetitions, func(c Check) bool { return c.Verdict == worst })
+		if n[worst] > 0 {
+			merged = repetitions[slices.IndexFunc(repetitions, func(c Check) bool { return c.Verdict == worst })]
+			break
 		}
 	}
-	merged = repetitions[i]
-	merged.Rates = rates
-	if passed > 0 && merged.Verdict == verdict.NotOffered {
-		merged.Verdict = verdict.Fail // offered at times
-	}
-	if passed > 0 && merged.Verdict == verdict.Fail {
-		merged.Reason = fmt.Sprintf("flake: %d of %d passed; one that failed: %s", passed, len(repetitions), merged.Reason)
-	} else {
-		merged.Reason = fmt.Sprintf("%s (%d of %d passed)", merged.Reason, passed, len(repetitions))
+	merged.Rates = rates(repetitions)
+	switch passed := n[verdict.Pass] > 0; {
+	case merged.Verdict == verdict.Pass || merged.Rates == nil:
+	case passed && merged.Verdict == verdict.Fail:
+		merged.Reason = fmt.Sprintf("flake: %s; one that failed: %s", merged.Rates.Sentence(), merged.Reason)
+	case passed && merged.Verdict == verdict.NotOffered:
+		merged.Verdict = verdict.Fail
+		merged.Reason = fmt.Sprintf("flake: %s", merged.Rates.Sentence())
+	default:
+		merged.Reason = fmt.Sprintf("%s (%s)", merged.Reason, merged.Rates.Sentence())
 	}
 	return merged
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -51,6 +52,9 @@ func (r Results) WriteTable(w io.Writer, colour bool) {
 		if c.Observed != nil {
 			wire = Describe(*c.Observed)
 		}
+		if c.Media != nil {
+			wire += fmt.Sprintf(", gap %.0f ms", 1000*c.Media.Gap)
+		}
 		row := table.Row{c.ID, strings.Join(c.Claims, " "), c.CallerBox, c.CalleeBox, wire, word, fmt.Sprintf("%.2f", c.Seconds)}
 		if repeated && c.Rates != nil {
 			row = append(row, c.Rates.String())
@@ -67,12 +71,37 @@ func (r Results) WriteTable(w io.Writer, colour bool) {
 			}
 		}
 	}
-	for _, line := range describeControls(r.Controls) {
+	r.WriteLimits(w)
+	n := Count(r.Checks)
+	fmt.Fprintf(w, "%s in %.1f s: %d pass, %d fail, %d inconclusive, %d not offered\n",
+		plural(len(r.Checks), "check"), r.Run.Seconds, n[verdict.Pass], n[verdict.Fail], n[verdict.Inconclusive], n[verdict.NotOffered])
+}
+
+// WriteLimits writes what the checks rest on, below any table of them: which
+// controls held, and of which checks theory says nothing.
+func (r Results) WriteLimits(w io.Writer) {
+	for _, line := range slices.Concat(describeControls(r.Controls), describeSilence(r.Checks)) {
 		fmt.Fprintln(w, line)
 	}
-	n := Count(r.Checks)
-	fmt.Fprintf(w, "%d checks in %.1f s: %d pass, %d fail, %d inconclusive, %d not offered\n",
-		len(r.Checks), r.Run.Seconds, n[verdict.Pass], n[verdict.Fail], n[verdict.Inconclusive], n[verdict.NotOffered])
+}
+
+// describeSilence says of which checks theory says nothing, a line for each
+// reason: whatever they expect is their scenario's word alone.
+func describeSilence(checks []Check) (lines []string) {
+	count := map[string]int{}
+	var reasons []string
+	for _, c := range checks {
+		if c.NoTheory == "" || c.Verdict == verdict.NotOffered {
+			continue
+		}
+		if count[c.NoTheory]++; count[c.NoTheory] == 1 {
+			reasons = append(reasons, c.NoTheory)
+		}
+	}
+	for _, reason := range reasons {
+		lines = append(lines, fmt.Sprintf("no theory of %s, held against the scenario alone: %s", plural(count[reason], "check"), reason))
+	}
+	return lines
 }
 
 // Describe puts a path into words: "relayed, 1 hop, udp, 1 of 4 relays".

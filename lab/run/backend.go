@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gauntlet/compose"
+	"gauntlet/lab/internet"
 	"gauntlet/lab/process"
 	"gauntlet/lab/scenario"
 	"gauntlet/topo/ns"
@@ -85,6 +86,9 @@ func (c *containers) spaces(ctx context.Context, n *nodes) (given map[string]*ns
 		}
 		group.Go(func() error {
 			space, err := c.launch(ctx, n, e.Name, e.Value)
+			if errors.Is(err, compose.ErrEnded) {
+				return nil // the node's host is made, and its death told of when it is driven
+			}
 			if err != nil {
 				return err
 			}
@@ -105,7 +109,11 @@ func (c *containers) spaces(ctx context.Context, n *nodes) (given map[string]*ns
 
 // launch starts a node's container, whose network is still empty.
 func (c *containers) launch(ctx context.Context, n *nodes, name string, node scenario.Node) (*ns.Handle, error) {
-	spec := compose.Spec{Name: n.run.name + "-" + name, Image: node.Image}
+	environment, err := internet.Environment(n.run.Topology, name)
+	if err != nil {
+		return nil, err
+	}
+	spec := compose.Spec{Name: n.run.name + "-" + name, Image: node.Image, Env: environment}
 	if node.Image == "" {
 		spec.Image, spec.Command = c.Image, []string{"node", node.Role}
 	}

@@ -31,23 +31,33 @@ const (
 // before that host. Of a box that only hosts behind other boxes stand behind,
 // it is one of theirs.
 func (r *single) sendCanaries() error {
-	to := nobody(r.internet.Plan)
 	sent := map[string]bool{} // boxes
 	for _, h := range r.internet.Plan.Hosts {
 		if sent[h.Behind] || h.Behind == "" {
 			continue
 		}
 		sent[h.Behind] = true
-		if len(r.canaries)*canaryCount >= mostSizes {
-			return nil
+		if err := r.sendCanary(judge.Canary{Host: h.Name}); err != nil {
+			return err
 		}
-		c, err := r.sendCanary(h.Name, netip.AddrPortFrom(to, judge.CanaryPort))
-		if err != nil {
-			return fmt.Errorf("canary from %s: %w", h.Name, err)
-		}
-		r.canaries = append(r.canaries, c)
 	}
 	return nil
+}
+
+// sendCanaryThrough sends a canary through a box that a step, counted from 1,
+// has changed, from the host with the fewest boxes before that one. A box that
+// nobody is behind has none.
+func (r *single) sendCanaryThrough(box string, step int) error {
+	nearest, between := "", 0
+	for _, h := range r.internet.Plan.Hosts {
+		if at := slices.Index(r.internet.Plan.Chain(h.Name), box); at >= 0 && (nearest == "" || at < between) {
+			nearest, between = h.Name, at
+		}
+	}
+	if nearest == "" {
+		return nil
+	}
+	return r.sendCanary(judge.Canary{Host: nearest, Changed: box, Step: step})
 }
 
 // nobody is an address on the internet that neither a host has nor a box is
@@ -73,24 +83,32 @@ func nobody(p *topo.Plan) netip.Addr {
 	return a
 }
 
-func (r *single) sendCanary(host string, to netip.AddrPort) (c judge.Canary, err error) {
-	c = judge.Canary{Host: host, Boxes: r.internet.Plan.Chain(host), Destination: to, Sent: time.Now()}
+// sendCanary sends a canary from its host. Its socket is not connected, so that a
+// router's refusal of one datagram isn't reported by the next.
+func (r *single) sendCanary(c judge.Canary) error {
+	if len(r.canaries)*canaryCount >= mostSizes {
+		return fmt.Errorf("canary from %s: expected no more than %d boxes and changes of boxes in a scenario, each of which has a canary", c.Host, mostSizes/canaryCount)
+	}
+	c.Boxes, c.Sent = r.internet.Plan.Chain(c.Host), time.Now()
+	c.Destination = netip.AddrPortFrom(nobody(r.internet.Plan), judge.CanaryPort)
 	for n := range canaryCount {
 		c.Sizes = append(c.Sizes, canarySize+len(r.canaries)*canaryCount+n)
 	}
-	var conn *net.UDPConn
-	err = r.internet.Namespace(host).Do(func() (err error) {
-		conn, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
-		return err
-	})
+	host, _ := r.internet.Plan.Host(c.Host)
+	conn, err := r.listen(c.Host, host.Addrs[0])
 	if err != nil {
-		return c, err
+		return fmt.Errorf("canary: %w", err)
 	}
 	c.Source = conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	for _, size := range c.Sizes {
-		conn.Write(make([]byte, size)) // a router may refuse the one before
+		_, wrong := conn.WriteToUDPAddrPort(make([]byte, size), c.Destination)
+		err = errors.Join(err, wrong)
 	}
-	return c, conn.Close()
+	r.canaries = append(r.canaries, c)
+	if err = errors.Join(err, conn.Close()); err != nil {
+		return fmt.Errorf("canary from %s: %w", c.Host, err)
+	}
+	return nil
 }
 
 // controlLimit bounds the wait for a datagram over the path that is cut: many
@@ -109,11 +127,11 @@ func controlOnce(ctx context.Context, o Options) report.Control {
 	if err != nil {
 		panic(err) // it is a constant
 	}
-	o.Hold, o.Containers, o.Built, o.Certified, o.Changed, o.RingBytes = nil, nil, nil, nil, nil, 0
+	o.Hold, o.Containers, o.Built, o.Certified, o.Changed, o.Turned, o.RingBytes = nil, nil, nil, nil, nil, nil, 0
 	for try := 1; ; try++ {
 		one := &single{
 			Scenario: s, options: o, tell: func(Event) {}, name: judge.ControlFolder,
-			random: newRandom(o.Seed, 0, 0),
+			random: newRandom(o.Seed, s.ID, 0),
 		}
 		one.drive = one.driveControl
 		checks := one.run(ctx).Checks
@@ -126,7 +144,7 @@ func controlOnce(ctx context.Context, o Options) report.Control {
 
 // driveControl drives the control scenario without any node.
 func (r *single) driveControl(ctx context.Context, _ string) error {
-	callee, err := r.listen("callee")
+	callee, err := r.listen("callee", netip.IPv4Unspecified())
 	if err != nil {
 		return err
 	}
@@ -154,14 +172,15 @@ func (r *single) driveControl(ctx context.Context, _ string) error {
 	return nil
 }
 
-func (r *single) listen(host string) (*net.UDPConn, error) {
+// listen opens a UDP socket on an address of a host.
+func (r *single) listen(host string, at netip.Addr) (*net.UDPConn, error) {
 	var conn *net.UDPConn
 	err := r.internet.Namespace(host).Do(func() (err error) {
-		conn, err = net.ListenUDP("udp4", nil)
+		conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at, 0)))
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("control: %w", err)
+		return nil, fmt.Errorf("socket of the lab at %s: %w", host, err)
 	}
 	return conn, nil
 }
@@ -171,7 +190,7 @@ func (r *single) listen(host string) (*net.UDPConn, error) {
 func (r *single) datagram(ctx context.Context, host string, to *net.UDPConn, payload []byte, wait time.Duration) error {
 	h, _ := r.internet.Plan.Host("callee")
 	port := to.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	from, err := r.listen(host)
+	from, err := r.listen(host, netip.IPv4Unspecified())
 	if err != nil {
 		return err
 	}

@@ -2,23 +2,13 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"gauntlet/lab/evidence"
 	"gauntlet/lab/path"
 	"gauntlet/lab/scenario"
 	"gauntlet/nodes/control"
-)
-
-// The 2004 load: 70 packets a second each way, each of 67 bytes of UDP payload
-// (reference/papers.md section 2.1). Of what it would bring in the time, this
-// share must have arrived for the media to count as carried.
-const (
-	loadBytesPerSecond = 70 * 67
-	loadShare          = 0.75
 )
 
 // login drives one client's login; its callee is the login server.
@@ -82,69 +72,6 @@ func (r *single) pair(ctx context.Context, st *scenario.Step, d *driven) error {
 	})
 	d.record.Claimed = claimed(result.Path)
 	return err
-}
-
-// call drives a call in two windows: signalling from the request until both
-// are connected, media from then until hangup. Flows of both are new since the
-// request.
-func (r *single) call(ctx context.Context, st *scenario.Step, signalling, media *driven) error {
-	if !r.offered(signalling, control.MethodCall) || !r.offered(media, control.MethodCall) {
-		media.record.NotOffered = true
-		return nil
-	}
-	length := st.Call.For
-	if length == 0 {
-		length = defaultCall
-	}
-	payload := r.payload(0)
-	load := evidence.Exchange{
-		ID: media.Check.ID, Function: media.Check.Function, Caller: media.Caller, Callee: media.Callee,
-		Payload: int64(length.Seconds() * loadBytesPerSecond * loadShare), BothWays: true,
-	}
-
-	var result control.CallResult
-	err := r.window(ctx, signalling, evidence.Exchange{Payload: int64(len(payload))}, limitOf(st), func(ctx context.Context) error {
-		return r.nodes.call(ctx, media.Caller, control.MethodCall, control.PeerParams{Callee: media.Callee, Payload: payload}, &result)
-	})
-	signalling.record.Claimed = claimed(result.Signalling)
-	request := r.exchanges[len(r.exchanges)-1]
-	load.Since, load.From, load.To = request.Since, request.From, request.To
-	if err != nil || signalling.record.NodeError != "" || signalling.record.NotOffered {
-		// No media was started; the same window shows whether any flowed.
-		media.record.NodeError, media.record.NotOffered, media.record.Problem = signalling.record.NodeError, signalling.record.NotOffered, signalling.record.Problem
-		return errors.Join(err, r.keep(ctx, media, load))
-	}
-
-	load.From = time.Now()
-	if err := pause(ctx, length); err != nil {
-		return err
-	}
-	load.To = time.Now()
-	media.record.Seconds = load.To.Sub(load.From).Seconds()
-	if err := r.keep(ctx, media, load); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, defaultLimit, fmt.Errorf("no answer from %s to hangup within %v", media.Caller, defaultLimit))
-	defer cancel()
-	var end control.HangupResult
-	err = r.nodes.call(ctx, media.Caller, control.MethodHangup, control.HangupParams{Call: result.Call}, &end)
-	media.record.Claimed = claimed(result.Media)
-	if end.Media != nil {
-		media.record.Claimed = claimed(end.Media)
-	}
-	return r.outcome(media, err)
-}
-
-// pause lets a call last.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // claimed turns a node's claim into a record, nil if it claims nothing.

@@ -5,6 +5,7 @@ package run
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,10 +58,14 @@ type Options struct {
 	// Changed is called with each internet in which what a step changes a box
 	// into is measured, before it is; it may be nil. It is to tests as Built is.
 	Changed func(*internet.Internet) error
+	// Turned is called with each internet after every step that changed a box in
+	// it; it may be nil. It is to tests as Built is.
+	Turned func(*internet.Internet) error
 	// Watch is told what happens, one event at a time; it may be nil.
 	Watch func(Event)
 	// Hold is called with the lab of each scenario once it has been judged,
-	// before it is taken down; it may be nil.
+	// before it is taken down; it may be nil. That ctx ends meanwhile ends the
+	// holding, and takes nothing from the results.
 	Hold func(context.Context, *scenario.Scenario, *internet.Internet)
 }
 
@@ -72,6 +78,9 @@ type Event struct {
 	Checks []report.Check
 }
 
+// ErrReport says that the report folder can't be written.
+var ErrReport = errors.New("the report folder can't be written")
+
 // Scenarios runs all of them and returns the results, checks in the order of
 // the scenarios and their steps. It returns an error only if the run as a whole
 // could not be done; whatever goes wrong within a scenario is the verdict of
@@ -82,9 +91,9 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 			return report.Results{}, fmt.Errorf("run: %w", err)
 		}
 	}
-	if o.Report != "" { // what an earlier run said of the folder isn't true any more
-		if err := os.Remove(filepath.Join(o.Report, judge.RunFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return report.Results{}, fmt.Errorf("run: %w", err)
+	if o.Report != "" {
+		if err := ForgetReport(o.Report); err != nil {
+			return report.Results{}, err
 		}
 	}
 	started := time.Now()
@@ -102,11 +111,17 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 	}
 	places := make(chan struct{}, max(o.Parallel, 1))
 	var all sync.WaitGroup
-	all.Go(func() {
-		places <- struct{}{}
-		defer func() { <-places }()
+	if o.Hold != nil {
+		// Before: ctx may have ended after.
 		cut = controlOnce(ctx, o)
-	})
+	} else {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			cut = controlOnce(ctx, o)
+		})
+	}
+	var broken atomic.Bool // a scenario was, by the end of ctx
 	for i, s := range scenarios {
 		judged[i] = make([]judge.Judged, repeat)
 		for n := range repeat {
@@ -115,15 +130,17 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 				defer func() { <-places }()
 				one := &single{
 					Scenario: s, options: o, tell: tell, name: judge.Folder(s.ID, n, repeat),
-					random: newRandom(o.Seed, i, n),
+					random: newRandom(o.Seed, s.ID, n),
 				}
 				judged[i][n] = one.run(ctx)
-				tell(Event{Scenario: one.name, Stage: "done", Checks: judged[i][n].Checks})
+				if !one.done {
+					broken.Store(true)
+				}
 			})
 		}
 	}
 	all.Wait()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && (o.Hold == nil || broken.Load()) {
 		return report.Results{}, fmt.Errorf("run: %w", context.Cause(ctx))
 	}
 
@@ -139,19 +156,32 @@ func Scenarios(ctx context.Context, scenarios []*scenario.Scenario, o Options) (
 	}
 	if o.Report != "" {
 		if err := judge.WriteRun(o.Report, about); err != nil {
-			return report.Results{}, fmt.Errorf("run: %w", err)
+			return report.Results{}, fmt.Errorf("%w: %w", ErrReport, err)
 		}
 	}
 	return judge.Results(about, judged, []report.Control{cut}), nil
 }
 
-// newRandom is the source of randomness of one repetition of one scenario.
-func newRandom(seed uint64, scenario, repetition int) *rand.Rand {
-	return rand.New(rand.NewPCG(seed, uint64(scenario)<<32|uint64(repetition)))
+// ForgetReport has a folder be no report any more, since what it says of an earlier
+// run isn't true of the next. Its error is ErrReport.
+func ForgetReport(dir string) error {
+	for _, name := range []string{judge.RunFile, judge.ResultsFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %w", ErrReport, err)
+		}
+	}
+	return nil
+}
+
+// newRandom is the source of randomness of one repetition of one scenario, the same
+// whichever scenarios run beside it.
+func newRandom(seed uint64, id string, repetition int) *rand.Rand {
+	return rand.New(rand.NewChaCha8(sha256.Sum256(fmt.Appendf(nil, "%d %d %s", seed, repetition, id))))
 }
 
 // Select keeps the scenarios whose ID, claims or step names contain one of the
-// patterns, which are separated by commas; no pattern keeps all.
+// patterns, which are separated by commas; an empty string keeps all, while an empty
+// one among several patterns is none.
 func Select(scenarios []*scenario.Scenario, patterns string) []*scenario.Scenario {
 	if patterns == "" {
 		return scenarios
@@ -161,9 +191,10 @@ func Select(scenarios []*scenario.Scenario, patterns string) []*scenario.Scenari
 		for i := range s.Steps {
 			names = append(names, s.ID+"/"+s.Steps[i].Kind())
 		}
-		for pattern := range strings.SplitSeq(patterns, ",") {
+		for pattern := range strings.SplitSeq(strings.ToLower(patterns), ",") {
+			pattern = strings.TrimSpace(pattern)
 			for _, name := range names {
-				if strings.Contains(strings.ToLower(name), strings.ToLower(strings.TrimSpace(pattern))) {
+				if pattern != "" && strings.Contains(strings.ToLower(name), pattern) {
 					return false
 				}
 			}

@@ -3,6 +3,8 @@ package run
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,7 +47,7 @@ func TestSelect(t *testing.T) {
 		patterns string
 		want     int
 	}{
-		{"", 2}, {"first", 1}, {"p-l0", 2}, {"P-S0,nothing", 2}, {"second/call", 1}, {"third", 0}, {"first, second", 2},
+		{"", 2}, {"first", 1}, {"p-l0", 2}, {"P-S0,nothing", 2}, {"second/call", 1}, {"third", 0}, {"first, second", 2}, {"first,", 1}, {" ,second", 1}, {",", 0},
 	} {
 		if got := Select(all, test.patterns); len(got) != test.want {
 			t.Errorf("--only %q keeps %d, want %d", test.patterns, len(got), test.want)
@@ -57,7 +59,7 @@ func TestSelect(t *testing.T) {
 func TestNothingDriven(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("out of time"))
-	one := &single{Scenario: parse(t, "x"), name: "x", tell: func(Event) {}, random: newRandom(1, 0, 0), options: Options{Work: t.TempDir()}}
+	one := &single{Scenario: parse(t, "x"), name: "x", tell: func(Event) {}, random: newRandom(1, "x", 0), options: Options{Work: t.TempDir()}}
 	var ids []string
 	for _, c := range one.run(ctx).Checks {
 		ids = append(ids, c.ID)
@@ -100,7 +102,7 @@ func TestClaimed(t *testing.T) {
 
 // Payloads are of an unusual size between 32 and 48 KiB.
 func TestPayload(t *testing.T) {
-	one := &single{random: newRandom(1, 0, 0)}
+	one := &single{random: newRandom(1, "x", 0)}
 	for range 100 {
 		if n := len(one.payload(0)); n <= 32<<10 || n >= 48<<10 || n%2 == 0 {
 			t.Fatalf("%d bytes", n)
@@ -108,6 +110,29 @@ func TestPayload(t *testing.T) {
 	}
 	if n := len(one.payload(907)); n != 907 {
 		t.Errorf("%d bytes, asked for 907", n)
+	}
+}
+
+// A scenario's randomness follows from the seed, its ID and the repetition.
+func TestRandom(t *testing.T) {
+	draw := func(seed uint64, id string, repetition int) [4]uint64 {
+		r := newRandom(seed, id, repetition)
+		return [4]uint64{r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64()}
+	}
+	first := draw(1, "x", 0)
+	if again := draw(1, "x", 0); again != first {
+		t.Errorf("%v, and the second time %v", first, again)
+	}
+	seen := map[[4]uint64]bool{}
+	for _, id := range []string{"", "x", "y", "0 x"} {
+		for repetition := range 3 {
+			for seed := range uint64(3) {
+				seen[draw(seed, id, repetition)] = true
+			}
+		}
+	}
+	if len(seen) != 4*3*3 {
+		t.Errorf("%d different ones, want %d", len(seen), 4*3*3)
 	}
 }
 
@@ -120,6 +145,32 @@ func TestNames(t *testing.T) {
 		if _, err := Scenarios(t.Context(), []*scenario.Scenario{s}, Options{Work: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "expected") {
 			t.Errorf("%q: %v", id, err)
 		}
+	}
+}
+
+// Nothing of an earlier run is left to be taken for the results of the next.
+func TestForgetReport(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{judge.RunFile, judge.ResultsFile} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // a folder that is no report stays none
+		if err := ForgetReport(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// A report that can't be written is an error of the run.
+func TestNoReport(t *testing.T) {
+	o := Options{Work: t.TempDir(), Report: "/dev/null/report"}
+	if _, err := Scenarios(t.Context(), nil, o); !errors.Is(err, ErrReport) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -27,7 +27,6 @@ const (
 	restQuiet    = 150 * time.Millisecond
 	syncTimeout  = 5 * time.Second // the capture has caught up
 	defaultLimit = 10 * time.Second
-	defaultCall  = 2 * time.Second
 )
 
 // single is one run of one scenario.
@@ -49,6 +48,8 @@ type single struct {
 	drive func(ctx context.Context, dir string) error
 	// stood says that the lab stood, so that drive could begin.
 	stood bool
+	// done says that it was driven and judged before ctx ended.
+	done bool
 	// unsure says why everything in this run is inconclusive.
 	unsure []string
 }
@@ -69,8 +70,12 @@ func (r *single) run(ctx context.Context) judge.Judged {
 	}
 	r.tell(Event{Scenario: r.name, Stage: "judge"})
 	judged := r.judge(dir, err)
-	if r.options.Hold != nil && r.internet != nil && ctx.Err() == nil {
-		r.options.Hold(ctx, r.Scenario, r.internet)
+	if ctx.Err() == nil { // else the checks say nothing of the scenario
+		r.done = true
+		r.tell(Event{Scenario: r.name, Stage: "done", Checks: judged.Checks})
+		if r.options.Hold != nil && r.internet != nil {
+			r.options.Hold(ctx, r.Scenario, r.internet)
+		}
 	}
 	r.down(ctx)
 	if r.options.Report == "" && dir != "" {

@@ -25,24 +25,28 @@ func (r *single) step(ctx context.Context, i int) error {
 		}
 		return nil
 	case st.Call != nil:
-		return r.call(ctx, st, r.planned[i][0], r.planned[i][1])
-	case st.Change != nil:
-		b, err := st.Change.Behaviour()
-		if err != nil {
-			return err
-		}
-		return errors.Join(r.recorder.BeforeChange(st.Change.Box), r.internet.Change(st.Change.Box, b, st.Change.Label()))
-	case st.Reboot != nil:
-		return errors.Join(r.recorder.BeforeChange(st.Reboot.Box), r.internet.Reset(st.Reboot.Box))
-	case st.Expire != nil:
-		// Counters stay, so that there is nothing to add up; flows are looked at once
-		// more while they are there.
-		return errors.Join(r.recorder.Conntrack(st.Expire.Box), r.internet.ExpireUDP(st.Expire.Box))
-	case st.Readdress != nil:
-		return errors.Join(r.recorder.BeforeChange(st.Readdress.Box), r.internet.Readdress(st.Readdress.Box))
+		return r.call(ctx, st, i+1, r.planned[i])
+	case st.Action() != "":
+		return r.intervene(&st.Intervention, st.Target(), i+1)
 	default:
 		return r.pair(ctx, st, r.planned[i][0])
 	}
+}
+
+// change has a step, counted from 1, change a box, and sends a canary through it
+// as it is now.
+func (r *single) change(c *scenario.BoxChange, step int) error {
+	b, err := c.Behaviour()
+	if err == nil {
+		err = errors.Join(r.recorder.BeforeChange(c.Box), r.internet.Change(c.Box, b, c.Label()))
+	}
+	if err == nil && r.options.Turned != nil {
+		err = r.options.Turned(r.internet)
+	}
+	if err != nil {
+		return err
+	}
+	return r.sendCanaryThrough(c.Box, step)
 }
 
 // offered notes which boxes stand before the two ends now, and says whether

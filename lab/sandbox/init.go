@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,8 @@ import (
 const workParent = "/dev/shm"
 
 // Guard ends this process, and with it everything in its sandbox, as soon as
-// the parent is gone. Call it first in main; outside a sandbox it does
+// the parent is gone, and sends it the signals that the parent passes on. Call it
+// first in main, but for asking for those signals; outside a sandbox it does
 // nothing.
 func Guard() {
 	if !Inside() {
@@ -24,23 +26,30 @@ func Guard() {
 	pipe := os.NewFile(pipeFD, "parent")
 	unix.CloseOnExec(pipeFD)
 	go func() {
-		pipe.Read(make([]byte, 1)) // nothing is ever written
-		os.Exit(128 + int(unix.SIGKILL))
+		for number := make([]byte, 1); ; {
+			if n, _ := pipe.Read(number); n == 0 {
+				os.Exit(128 + int(unix.SIGKILL))
+			}
+			unix.Kill(os.Getpid(), unix.Signal(number[0]))
+		}
 	}()
 }
 
 // handed is how many files the parent handed on.
 var handed int
 
-// Files returns what the parent handed on.
-func Files() []*os.File {
+// Files returns what the parent handed on, the same files each time: one that
+// nobody refers to any more would close its descriptor.
+func Files() []*os.File { return files() }
+
+var files = sync.OnceValue(func() []*os.File {
 	files := make([]*os.File, handed)
 	for i := range files {
 		unix.CloseOnExec(pipeFD + 1 + i)
 		files[i] = os.NewFile(uintptr(pipeFD+1+i), "handed on")
 	}
 	return files
-}
+})
 
 // Setup makes the sandbox's own view of the system: a proc of its own pids,
 // and a file system in memory whose root it returns. Files in it are gone with

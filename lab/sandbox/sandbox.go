@@ -11,7 +11,8 @@
 // Two things end the init when its parent is gone: a parent-death signal, and
 // end of file on a pipe whose write end only the parent holds. The signal
 // alone is not enough, because the parent can die before the child has asked
-// for it.
+// for it. Through the same pipe go the signals that the parent passes on: the
+// kernel keeps none for an init that has no handler for it yet.
 package sandbox
 
 import (
@@ -79,7 +80,8 @@ type Options struct {
 
 // Run starts this executable again with the same arguments in a sandbox, waits
 // for it, and returns its exit status (128 plus the signal's number if it was
-// killed). Interrupts and terminations are passed on.
+// killed). Interrupts and terminations are passed on; whoever has them end ctx
+// learns by the error of one that came before. Later, ctx makes no difference.
 func Run(ctx context.Context, o Options) (int, error) {
 	// The parent-death signal is tied to the thread that forks.
 	runtime.LockOSThread()
@@ -91,12 +93,20 @@ func Run(ctx context.Context, o Options) (int, error) {
 	}
 	defer w.Close()
 
-	cmd := command(ctx, r, o)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	defer signal.Stop(signals)
+	if ctx.Err() != nil { // what ended it may have come before Notify
+		r.Close()
+		return 0, fmt.Errorf("sandbox: %w", context.Cause(ctx))
+	}
+
+	cmd := command(r, o)
 	err = cmd.Start()
 	if err != nil && os.Geteuid() == 0 && !o.Root {
 		// Root needs no user namespace to make the others.
 		o.Root = true
-		cmd = command(ctx, r, o)
+		cmd = command(r, o)
 		err = cmd.Start()
 	}
 	r.Close()
@@ -104,9 +114,6 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return 0, &Unavailable{Cause: err}
 	}
 
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-	defer signal.Stop(signals)
 	waited := make(chan error, 1)
 	go func() { waited <- cmd.Wait() }()
 	for {
@@ -115,7 +122,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 			// A terminal's interrupt reaches the whole foreground group, the
 			// init included.
 			if fromTerminal := s == unix.SIGINT || s == unix.SIGQUIT; !fromTerminal || !inForeground() {
-				cmd.Process.Signal(s)
+				w.Write([]byte{byte(s.(syscall.Signal))}) // it fails where the init has ended
 			}
 		case err := <-waited:
 			return status(cmd.ProcessState, err)
@@ -123,8 +130,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 	}
 }
 
-func command(ctx context.Context, pipe *os.File, o Options) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+func command(pipe *os.File, o Options) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = os.Args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, len(o.Files)))

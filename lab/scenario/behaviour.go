@@ -33,6 +33,7 @@ func Behaviour(preset string, o Overrides) (middlebox.Behaviour, error) {
 	override(&b.Ports, o.Ports)
 	override(&b.Hairpin, o.Hairpin)
 	override(&b.UDPTimeout, o.UDPTimeout)
+	override(&b.UDPUnreplied, o.UDPUnreplied)
 	override(&b.PortBlock, o.PortBlock)
 	override(&b.TCPEstablished, o.TCPEstablished)
 	override(&b.TCPTransitory, o.TCPTransitory)
@@ -87,6 +88,26 @@ func (m Middlebox) Behaviour() (middlebox.Behaviour, error) { return Behaviour(m
 // Behaviour is what the box is changed to, as the file has it.
 func (c BoxChange) Behaviour() (middlebox.Behaviour, error) { return Behaviour(c.Preset, c.Overrides) }
 
+// BehaviourAfter is a box's after so many of the scenario's steps: the
+// topology's, as the changes among those steps have made it.
+func (s *Scenario) BehaviourAfter(box string, steps int) (middlebox.Behaviour, error) {
+	declared, ok := s.Topology.Middleboxes.Get(box)
+	if !ok {
+		return middlebox.Behaviour{}, fmt.Errorf("unknown middlebox %q", box)
+	}
+	b, err := declared.Behaviour()
+	for i := range s.Steps[:min(steps, len(s.Steps))] {
+		for _, v := range s.Steps[i].Interventions() {
+			if c := v.Change; err == nil && c != nil && c.Box == box {
+				var next middlebox.Behaviour
+				next, err = c.Behaviour()
+				b = b.ChangedTo(next)
+			}
+		}
+	}
+	return b, err
+}
+
 // Label names the middlebox for people: its preset, or "custom".
 func (m Middlebox) Label() string { return label(m.Preset) }
 
@@ -113,6 +134,7 @@ func (t Topology) Description() topo.Description {
 	}
 	for _, e := range t.Hosts {
 		host := topo.HostDescription{Name: e.Name, Behind: e.Value.Behind, Link: e.Value.Link.link()}
+		host.Link.Varies = e.Value.varies
 		for _, ip := range e.Value.IP {
 			host.IPs = append(host.IPs, ip.Addr)
 		}

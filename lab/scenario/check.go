@@ -42,10 +42,14 @@ type checker struct {
 	*decoder
 	root *yaml.Node
 	s    *Scenario
+	// now is what each box does after the steps that are checked, if nothing is
+	// wrong with that.
+	now  map[string]middlebox.Behaviour
+	plan *topo.Plan // nil if there is none
 }
 
 func (d *decoder) check(root *yaml.Node, s *Scenario) {
-	c := &checker{decoder: d, root: root, s: s}
+	c := &checker{decoder: d, root: root, s: s, now: map[string]middlebox.Behaviour{}}
 	if len(s.Topology.Hosts) == 0 && len(d.mistakes) == 0 {
 		c.at([]string{"topology"}, "no hosts; expected topology: {hosts: {NAME: {}}}")
 	}
@@ -70,22 +74,47 @@ func under(path []string, more ...string) []string { return append(slices.Clone(
 
 func (c *checker) topology() {
 	for _, e := range c.s.Topology.Middleboxes {
-		c.behaviour([]string{"topology", "middleboxes", e.Name}, e.Value.Preset, e.Value.Overrides)
+		path := []string{"topology", "middleboxes", e.Name}
+		if b, ok := c.behaviour(path, e.Value.Preset, e.Value.Overrides, externals(e.Value)); ok {
+			c.now[e.Name] = b
+		}
+		c.pooled(path, e.Name, e.Value.Addresses)
 		if e.Value.Preset == "" && e.Value.Mapping == nil && e.Value.Filtering == nil && e.Value.TCPFiltering == nil && e.Value.Proxy == nil && len(e.Value.Block)+len(e.Value.Deny)+len(e.Value.Allow) == 0 {
-			c.at([]string{"topology", "middleboxes", e.Name}, "a middlebox without behaviour; expected a preset (%s) or a mapping and a filtering", list(middlebox.Presets()))
+			c.at(path, "a middlebox without behaviour; expected a preset (%s) or a mapping and a filtering", list(middlebox.Presets()))
 		}
 	}
-	for _, p := range topo.Check(c.s.Topology.Description()) {
+	described := c.s.Topology.Description()
+	problems := topo.Check(described)
+	for _, p := range problems {
 		c.at(under([]string{"topology"}, p.Path...), "%s", p.Message)
+	}
+	if len(problems) > 0 {
+		return
+	}
+	c.plan, _ = topo.NewPlan(described) // fails for those problems alone
+	for _, e := range c.s.Topology.Middleboxes {
+		path := []string{"topology", "middleboxes", e.Name}
+		c.denials(path, e.Name, e.Value.Preset, e.Value.Deny)
+		c.capacity(path, e.Name)
 	}
 }
 
-// behaviour checks a preset with what is set over it.
-func (c *checker) behaviour(path []string, preset string, o Overrides) {
+// externals is how many external addresses a box has.
+func externals(m Middlebox) int {
+	if m.Addresses == nil {
+		return 1
+	}
+	return *m.Addresses
+}
+
+// behaviour checks a preset with what is set over it, of a box with so many
+// external addresses, and says whether nothing is wrong with it.
+func (c *checker) behaviour(path []string, preset string, o Overrides, addresses int) (_ middlebox.Behaviour, ok bool) {
+	before := len(c.mistakes)
 	if preset != "" {
 		if _, ok := middlebox.Preset(preset); !ok {
 			c.at(under(path, "preset"), "unknown preset %q; expected %s", preset, list(middlebox.Presets()))
-			return
+			return middlebox.Behaviour{}, false
 		}
 	}
 	for i, text := range o.Deny {
@@ -103,8 +132,9 @@ func (c *checker) behaviour(path []string, preset string, o Overrides) {
 	}
 	b, err := Behaviour(preset, o)
 	if err != nil {
-		return // said above
+		return b, false // said above
 	}
+	c.ignored(path, preset, o, b, addresses)
 	for _, err := range b.Validate() {
 		c.at(path, "%v", err)
 	}
@@ -114,6 +144,7 @@ func (c *checker) behaviour(path []string, preset string, o Overrides) {
 			c.at(under(path, "preset"), "preset %s denies the host %q, which does not exist; expected a host of that name", preset, d.Host)
 		}
 	}
+	return b, len(c.mistakes) == before
 }
 
 func (c *checker) hosts() string {
@@ -163,16 +194,16 @@ func (c *checker) steps() {
 }
 
 // actions are the keys by which a step says what it does.
-var actions = []string{"login", "search", "presence", "call", "conference", "exchange", "change", "reboot", "expire", "readdress"}
+var actions = append([]string{"login", "search", "presence", "call", "conference", "exchange"}, interventions...)
 
 func (st *Step) kinds() []string {
 	var kinds []string
-	for i, set := range []bool{st.Login != nil, st.Search != nil, st.Presence != nil, st.Call != nil, st.Conference != nil, st.Exchange != nil, st.Change != nil, st.Reboot != nil, st.Expire != nil, st.Readdress != nil} {
+	for i, set := range []bool{st.Login != nil, st.Search != nil, st.Presence != nil, st.Call != nil, st.Conference != nil, st.Exchange != nil} {
 		if set {
 			kinds = append(kinds, actions[i])
 		}
 	}
-	return kinds
+	return append(kinds, st.Intervention.kinds()...)
 }
 
 func (c *checker) action(path []string, st *Step) {
@@ -193,6 +224,7 @@ func (c *checker) action(path []string, st *Step) {
 		c.pair(path, *st.Presence)
 	case st.Call != nil:
 		c.pair(path, Pair{st.Call.Caller, st.Call.Callee})
+		c.during(path, st.Call)
 	case st.Exchange != nil:
 		c.pair(path, Pair{st.Exchange.Caller, st.Exchange.Callee})
 		if n := st.Exchange.Payload; n != 0 && (n < minPayload || n > maxPayload) {
@@ -209,18 +241,8 @@ func (c *checker) action(path []string, st *Step) {
 		for i, name := range st.Conference.Members {
 			c.client(under(path, "members", strconv.Itoa(i)), name)
 		}
-	case st.Reboot != nil:
-		c.box(path, st.Reboot.Box)
-	case st.Expire != nil:
-		c.box(path, st.Expire.Box)
-	case st.Readdress != nil:
-		c.box(path, st.Readdress.Box)
-	case st.Change != nil:
-		c.box(path, st.Change.Box)
-		if st.Change.Addresses != nil {
-			c.at(under(path, "addresses"), "the number of external addresses can't change while the lab runs")
-		}
-		c.behaviour(path, st.Change.Preset, st.Change.Overrides)
+	default:
+		c.intervention(path[:len(path)-1], &st.Intervention, nil)
 	}
 }
 
@@ -250,12 +272,16 @@ func (c *checker) client(path []string, name string) {
 		if len(names) == 0 {
 			names = []string{"a node of role client, and there is none"}
 		}
-		c.at(path, "unknown client %q; expected %s", name, list(names))
+		what := "unknown client " + strconv.Quote(name)
+		if last := path[len(path)-1]; name == "" && slices.Contains([]string{"caller", "callee", "starter"}, last) {
+			what = "no " + last
+		}
+		c.at(path, "%s; expected %s", what, list(names))
 	}
 }
 
 func (c *checker) expect(path []string, kind string, st *Step) {
-	if st.Change != nil || st.Reboot != nil || st.Expire != nil || st.Readdress != nil {
+	if st.Action() != "" {
 		if st.Expect != nil {
 			c.at(under(path, "expect"), "nothing can be expected of a %s", kind)
 		}
@@ -280,16 +306,13 @@ func (c *checker) expect(path []string, kind string, st *Step) {
 		if !reflect.ValueOf(e.Expectation).IsZero() {
 			c.at(path, "a call's path belongs under signalling or media")
 		}
-		for part, x := range map[string]*verdict.Expectation{"signalling": e.Signalling, "media": e.Media} {
-			if x != nil {
-				c.expectation(under(path, part), *x)
-			}
-		}
+		c.callParts(path, st.Call, e)
 	} else {
-		if e.Signalling != nil || e.Media != nil {
-			c.at(path, "signalling and media are parts of a call, not of %s", kind)
+		if e.Signalling != nil || e.Media != nil || e.After != nil {
+			c.at(path, "signalling, media and after are parts of a call, not of %s", kind)
 		}
 		c.expectation(path, e.Expectation)
+		c.noStream(path, e.Expectation, kind)
 	}
 	if e.Middlebox != nil {
 		if kind != "login" {
@@ -297,6 +320,38 @@ func (c *checker) expect(path []string, kind string, st *Step) {
 		}
 		c.word(under(path, "middlebox", "mapping"), e.Middlebox.Mapping, mappings)
 		c.word(under(path, "middlebox", "filtering"), e.Middlebox.Filtering, mappings[1:])
+	}
+}
+
+// callParts checks what is expected of the parts of a call.
+func (c *checker) callParts(path []string, call *Call, e *Expect) {
+	for part, x := range map[string]*verdict.Expectation{"signalling": e.Signalling, "media": e.Media, "after": e.After} {
+		if x == nil {
+			continue
+		}
+		c.expectation(under(path, part), *x)
+		if part == "signalling" {
+			c.noStream(under(path, part), *x, "signalling")
+		}
+		if part != "after" && x.Moved != nil {
+			c.at(under(path, part, "moved"), "nothing has happened yet; expected moved under after")
+		}
+	}
+	if len(call.During) > 0 && e.Media != nil && e.Media.Lost.Asked() {
+		c.at(under(path, "media", "lost"), "what is under way when something happens isn't lost yet; expected lost under after")
+	}
+	switch {
+	case len(call.During) > 0 && e.After == nil:
+		c.at(path, "something happens during the call; expected after: {path: …} too")
+	case len(call.During) == 0 && e.After != nil:
+		c.at(under(path, "after"), "nothing happens during the call; expected call: {during: …} too")
+	}
+}
+
+// noStream reports what can be expected of media alone.
+func (c *checker) noStream(path []string, e verdict.Expectation, what string) {
+	if e.Stream != (verdict.Stream{}) {
+		c.at(path, "gap, lost, size, rate, first and moved are expected of a call's media, not of %s", what)
 	}
 }
 

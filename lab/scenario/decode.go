@@ -254,6 +254,14 @@ func kind(n *yaml.Node) string {
 	return "something else"
 }
 
+// elsewhere leaves out those at the place of one of others: what is said of a value
+// that couldn't be read is said of its zero.
+func (ms Mistakes) elsewhere(others Mistakes) Mistakes {
+	return slices.DeleteFunc(ms, func(m Mistake) bool {
+		return slices.ContainsFunc(others, func(o Mistake) bool { return m.Line == o.Line && m.Column == o.Column })
+	})
+}
+
 // sorted returns the mistakes in the order of their places. One that all names
 // of a range share is said once.
 func (ms Mistakes) sorted() Mistakes {

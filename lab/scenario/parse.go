@@ -26,7 +26,9 @@ func Read(file string) (*Scenario, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Dir = filepath.Dir(file)
+	if s.Dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
+		return nil, Mistakes{{File: file, Message: err.Error()}}
+	}
 	return s, nil
 }
 
@@ -54,13 +56,16 @@ func Parse(file string, data []byte) (*Scenario, error) {
 		return nil, Mistakes{yamlMistake(file, err)}
 	}
 	d.decode(root, reflect.ValueOf(s).Elem())
+	unread := slices.Clone(d.mistakes)
 	d.check(root, s)
 	if len(d.mistakes) > 0 {
+		d.mistakes = append(unread, d.mistakes[len(unread):].elsewhere(unread)...)
 		return nil, d.mistakes.sorted()
 	}
 	if s.Profile == "" {
 		s.Profile = DefaultProfile
 	}
+	s.lossy()
 	return s, nil
 }
 
@@ -101,6 +106,9 @@ func at(n *yaml.Node, path ...string) *yaml.Node {
 		var next *yaml.Node
 		switch n.Kind {
 		case yaml.MappingNode:
+			if name == "0" { // a single value stands for a list of one
+				next = n
+			}
 			for k := 0; k+1 < len(n.Content); k += 2 {
 				names, _ := expand(n.Content[k].Value)
 				if n.Content[k].Value == name || slices.Contains(names, name) {

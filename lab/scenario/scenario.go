@@ -16,8 +16,8 @@ import (
 type Scenario struct {
 	// ID is the file's base name without its extension.
 	ID string `yaml:"-" json:"-"`
-	// Dir is the file's folder, "" for an embedded one; a node's executable is
-	// found from there.
+	// Dir is the file's folder, an absolute path, "" for an embedded one; a node's
+	// executable is found from there, and has it as its working directory.
 	Dir string `yaml:"-" json:"-"`
 	// Source is the file's content.
 	Source []byte `yaml:"-" json:"-"`
@@ -71,11 +71,14 @@ type Overrides struct {
 	// How external ports are chosen.
 	Ports *middlebox.Ports `yaml:"ports" json:"ports,omitempty" jsonschema:"enum=preserve,enum=random,enum=sequential,enum=parity,enum=block"`
 	// How many external ports an internal address has, with ports: block.
-	PortBlock *int `yaml:"port_block" json:"port_block,omitempty" jsonschema:"minimum=1"`
+	PortBlock *int `yaml:"port_block" json:"port_block,omitempty" jsonschema:"minimum=64,maximum=4096"`
 	// Hosts of one LAN reach each other at their external addresses.
 	Hairpin *bool `yaml:"hairpin" json:"hairpin,omitempty"`
 	// How long an idle UDP mapping lives.
 	UDPTimeout *time.Duration `yaml:"udp_timeout" json:"udp_timeout,omitempty" jsonschema:"type=string"`
+	// The same of a UDP flow that has had no answer, or is not yet two seconds
+	// old; udp_timeout if left out.
+	UDPUnreplied *time.Duration `yaml:"udp_unreplied_timeout" json:"udp_unreplied_timeout,omitempty" jsonschema:"type=string"`
 	// How long an idle TCP connection keeps its mapping, once established and
 	// before that or while it closes.
 	TCPEstablished *time.Duration `yaml:"tcp_established" json:"tcp_established,omitempty" jsonschema:"type=string"`
@@ -83,7 +86,7 @@ type Overrides struct {
 	// After how long a silent TCP connection is cut off.
 	TCPIdle *time.Duration `yaml:"tcp_idle" json:"tcp_idle,omitempty" jsonschema:"type=string"`
 	// How many UDP packets a second each internal address may send, and get.
-	UDPRate *int `yaml:"udp_rate" json:"udp_rate,omitempty" jsonschema:"minimum=1"`
+	UDPRate *int `yaml:"udp_rate" json:"udp_rate,omitempty" jsonschema:"minimum=10"`
 	// What becomes of packets that nobody asked for.
 	Unsolicited *middlebox.Unsolicited `yaml:"unsolicited" json:"unsolicited,omitempty" jsonschema:"enum=drop,enum=reject,enum=confirm"`
 	// Which packets keep a mapping alive.
@@ -117,6 +120,8 @@ type Host struct {
 	IP []Addr `yaml:"ip" json:"ip,omitempty"`
 	// What the uplink does to packets.
 	Link *Link `yaml:"link" json:"link,omitempty"`
+
+	varies bool // a step changes what the uplink loses
 }
 
 // Link is what an uplink does to packets, both ways alike unless up or down
@@ -159,8 +164,8 @@ type Node struct {
 // overlay's.
 func (n Node) Foreign() bool { return len(n.Exec) > 0 || n.Image != "" }
 
-// Step is one thing that is driven or changed. Exactly one of its actions is
-// set.
+// Step is one thing that is driven, or that the lab does. Exactly one of its
+// actions is set.
 type Step struct {
 	// Clients that log in, one after the other.
 	Login []string `yaml:"login" json:"login,omitempty"`
@@ -173,15 +178,8 @@ type Step struct {
 	// Several talk, one of them mixes.
 	Conference *Conference `yaml:"conference" json:"conference,omitempty"`
 	// A function of a foreign node.
-	Exchange *Exchange `yaml:"exchange" json:"exchange,omitempty"`
-	// A box behaves differently from now on.
-	Change *BoxChange `yaml:"change" json:"change,omitempty"`
-	// A box is switched off and on: it forgets all mappings and flows.
-	Reboot *BoxName `yaml:"reboot" json:"reboot,omitempty"`
-	// All UDP mappings of a box run out; TCP connections stay.
-	Expire *BoxName `yaml:"expire" json:"expire,omitempty"`
-	// A box gets other external addresses, and forgets all mappings and flows.
-	Readdress *BoxName `yaml:"readdress" json:"readdress,omitempty"`
+	Exchange     *Exchange `yaml:"exchange" json:"exchange,omitempty"`
+	Intervention `yaml:",inline"`
 
 	// The name of the step's checks, in place of what it does: a call named x
 	// has the checks x/signalling and x/media.
@@ -206,6 +204,9 @@ type Call struct {
 	Callee string `yaml:"callee" json:"callee"`
 	// How long media flows once both are connected; 2s if left out.
 	For time.Duration `yaml:"for" json:"for,omitempty" jsonschema:"type=string"`
+	// What happens in the middle of it, in order. Media is then judged twice: as
+	// media until the first event, as after from the last one on.
+	During []Event `yaml:"during" json:"during,omitempty"`
 }
 
 // Conference is who starts one and who takes part.
@@ -244,6 +245,8 @@ type Expect struct {
 	// Of a call: its signalling and its media, each by itself.
 	Signalling *verdict.Expectation `yaml:"signalling" json:"signalling,omitempty"`
 	Media      *verdict.Expectation `yaml:"media" json:"media,omitempty"`
+	// Of a call in the middle of which something happens: its media from then on.
+	After *verdict.Expectation `yaml:"after" json:"after,omitempty"`
 	// Of a login: the box that the client must find itself behind.
 	Middlebox *Found `yaml:"middlebox" json:"middlebox,omitempty"`
 }

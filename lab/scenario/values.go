@@ -66,7 +66,7 @@ func (ns *Named[T]) decodeNode(d *decoder, n *yaml.Node) {
 // maxRange bounds the names of one range; a bridge has no more ports.
 const maxRange = 1024
 
-var rangeForm = regexp.MustCompile(`^([^\[\]]*)\[(\d{1,4})-(\d{1,4})\]$`)
+var rangeForm = regexp.MustCompile(`^([^\[\]]*)\[(\d{1,9})-(\d{1,9})\]$`)
 
 // expand gives the names that a key stands for.
 func expand(key string) ([]string, error) {

@@ -12,9 +12,9 @@ import (
 // theory. Where theory can't be asked, nothing passes.
 func Annotate(s *scenario.Scenario, checks []report.Check) {
 	steps, err := Checks(s)
-	for n, f := range slices.Concat(steps...) {
+	for n, a := range slices.Concat(steps...) {
 		if n < len(checks) {
-			Compare(&checks[n], f)
+			Compare(&checks[n], a)
 		}
 	}
 	for n := range checks {

@@ -22,7 +22,7 @@ func parse(t *testing.T, text string) *scenario.Scenario {
 	return s
 }
 
-func checks(t *testing.T, s *scenario.Scenario) [][]*oracle.Function {
+func checks(t *testing.T, s *scenario.Scenario) [][]theory.Answer {
 	t.Helper()
 	all, err := theory.Checks(s)
 	if err != nil {
@@ -34,7 +34,7 @@ func checks(t *testing.T, s *scenario.Scenario) [][]*oracle.Function {
 // What the seed suite expects is what theory says, of every login, search and
 // call.
 func TestSeedSuite(t *testing.T) {
-	all, err := tests.Seed()
+	all, err := tests.Suite("seed")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,10 @@ func TestSeedSuite(t *testing.T) {
 				}
 			}
 			for n, f := range step {
-				if f == nil {
+				if f.Function == nil {
+					if f.Silent == "" {
+						t.Errorf("%s, step %d: no theory, and no word why", s.ID, i+1)
+					}
 					continue
 				}
 				said++
@@ -78,7 +81,7 @@ STEPS
     expect: {signalling: {path: any}, media: {path: any}}
 `
 
-func media(t *testing.T, node, steps string) *oracle.Function {
+func media(t *testing.T, node, steps string) theory.Answer {
 	t.Helper()
 	all := checks(t, parse(t, strings.NewReplacer("NODE", node, "STEPS", steps).Replace(base)))
 	return all[len(all)-1][1]
@@ -97,23 +100,25 @@ func TestQuestion(t *testing.T) {
 		{"expired", "role: client", "  - expire: {box: b}", "relayed over udp"},
 	} {
 		f := media(t, c.node, c.steps)
-		if f == nil || f.String() != c.want {
-			t.Errorf("%s: %v, want %s", c.name, f, c.want)
+		if f.Function == nil || f.String() != c.want {
+			t.Errorf("%s: %v, want %s", c.name, f.Function, c.want)
 		}
-		if told := f != nil && strings.Contains(strings.Join(f.Reasoning, "\n"), "bindings expire"); told != (c.name == "expired") {
+		if told := f.Function != nil && strings.Contains(strings.Join(f.Reasoning, "\n"), "bindings expire"); told != (c.name == "expired") {
 			t.Errorf("%s: tells of expired bindings: %v", c.name, told)
 		}
 	}
-	if f := media(t, "exec: [./node]", ""); f != nil {
-		t.Errorf("of a foreign node, theory says %s", f)
+	for _, foreign := range []string{"exec: [./node]", "image: somebodys"} {
+		if f := media(t, foreign, ""); f.Function != nil || f.Silent != "the node of alice is not the reference overlay's" {
+			t.Errorf("of a foreign node, %s, theory says %v, %q", foreign, f.Function, f.Silent)
+		}
 	}
 	bad := strings.NewReplacer("NODE", "role: client", "STEPS\n", "", "alice: {behind: a}", "alice: {behind: a, link: {up: {rate: 16kbit}}}").Replace(base)
-	if all := checks(t, parse(t, bad)); all[0][1] != nil {
-		t.Errorf("over a link of 16 kbit/s, theory says %s", all[0][1])
+	if all := checks(t, parse(t, bad)); all[0][1].Function != nil || !strings.Contains(all[0][1].Silent, "a link of alice") {
+		t.Errorf("over a link of 16 kbit/s, theory says %v, %q", all[0][1].Function, all[0][1].Silent)
 	}
 	old := "profile: baset2004\n" + strings.NewReplacer("NODE", "role: client", "STEPS\n", "").Replace(base)
-	if all := checks(t, parse(t, old)); all[0][1] != nil {
-		t.Errorf("of a profile that punches no holes, theory says %s", all[0][1])
+	if all := checks(t, parse(t, old)); all[0][1].Function != nil || !strings.Contains(all[0][1].Silent, "profile nec2006") {
+		t.Errorf("of a profile that punches no holes, theory says %v, %q", all[0][1].Function, all[0][1].Silent)
 	}
 }
 
@@ -129,7 +134,7 @@ func TestCompare(t *testing.T) {
 		{verdict.NotOffered, path.Failed, verdict.NotOffered},
 	} {
 		check := report.Check{Verdict: c.verdict, Observed: &path.Record{Path: c.seen, Legs: []path.Leg{{Transport: "udp"}}}}
-		theory.Compare(&check, f)
+		theory.Compare(&check, theory.Answer{Function: f})
 		if check.Verdict != c.want || check.Theory != f {
 			t.Errorf("%s, %s: %s, want %s", c.verdict, c.seen, check.Verdict, c.want)
 		}
@@ -139,8 +144,8 @@ func TestCompare(t *testing.T) {
 		}
 	}
 	check := report.Check{Verdict: verdict.Pass, Observed: &path.Record{Path: path.Failed}}
-	theory.Compare(&check, nil)
-	if check.Verdict != verdict.Pass {
+	theory.Compare(&check, theory.Answer{Silent: "nobody knows"})
+	if check.Verdict != verdict.Pass || check.NoTheory != "nobody knows" {
 		t.Error("a check that theory says nothing of fails for it")
 	}
 }
@@ -178,5 +183,78 @@ steps:
 	}
 	if checks[3].Verdict != verdict.Pass || checks[4].Verdict != verdict.Fail {
 		t.Errorf("signalling over tcp %s, media over udp %s; want the second to fail", checks[3].Verdict, checks[4].Verdict)
+	}
+}
+
+const troubled = `topology:
+  middleboxes: {home-a: {preset: port-restricted, deny: ["bob:udp"]}, office: {preset: stateful-firewall}}
+  hosts: {login: {}, alice: {behind: home-a}, bob: {behind: office}, sn1: {}, sn2: {}}
+nodes: {login: {role: login}, sn1: {role: supernode SETTINGS}, sn2: {role: supernode SETTINGS}, alice: {role: client}, bob: {role: client}}
+steps:
+  - BEFORE
+  - call: {caller: alice, callee: bob, during: {at: 1s, EVENT}}
+    expect: {signalling: {path: any}, media: {path: any}, after: {path: any}}
+`
+
+// Theory answers for what comes after an event by what that made of the boxes. It
+// says nothing where a node that a function needs was done something to, and
+// where no supernode relays; the overlay has other supernodes than one.
+func TestTrouble(t *testing.T) {
+	for _, c := range []struct{ settings, before, event, media, after string }{
+		{"", "reboot: {box: office}", "change: {box: home-a, preset: port-restricted}", path.Relayed, path.Punched},
+		{"", "kill: {node: sn2}", "kill: {node: carrying}", path.Relayed, path.Relayed},
+		{"", "stall: {node: login}", "resume: {node: login}", "", path.Relayed},
+		{"", "lose: {node: bob, loss: 10%}", "lose: {node: bob, loss: 0%}", "", path.Relayed},
+		{", settings: {relay_sessions: 0}", "reboot: {box: office}", "change: {box: home-a, preset: port-restricted}", "", ""},
+		{", settings: {relay_sessions: 1}", "reboot: {box: office}", "stall: {node: sn1}", path.Relayed, path.Relayed},
+	} {
+		text := strings.NewReplacer("SETTINGS", c.settings, "BEFORE", c.before, "EVENT", c.event, "role: supernode ,", "role: supernode,").Replace(troubled)
+		call := checks(t, parse(t, text))[1]
+		if len(call) != 3 {
+			t.Fatalf("%d checks of a call", len(call))
+		}
+		for n, want := range []string{c.media, c.after} {
+			got := ""
+			if f := call[1+n].Function; f != nil {
+				got = f.Allowed[0].Path
+			}
+			if got != want {
+				t.Errorf("%s, then %s: part %d %q, want %q", c.before, c.event, n+1, got, want)
+			}
+		}
+	}
+}
+
+// Whoever can't log in neither calls nor is called, whatever boxes would let
+// through, until a later login gets through.
+func TestNotLoggedIn(t *testing.T) {
+	s := parse(t, `topology:
+  middleboxes: {corp: {preset: port-restricted, deny: [sn1, sn2]}}
+  hosts: {login: {}, alice: {behind: corp}, bob: {}, sn1: {}, sn2: {}}
+nodes: {login: {role: login}, alice: {role: client}, bob: {role: client}, sn1: {role: supernode}, sn2: {role: supernode}}
+steps:
+  - login: [alice, bob]
+    expect: {path: any}
+  - call: {caller: bob, callee: alice}
+    expect: {signalling: {path: any}, media: {path: any}}
+  - search: {caller: alice, callee: bob}
+    expect: {path: any}
+  - change: {box: corp, preset: port-restricted}
+  - search: {caller: alice, callee: bob}
+    expect: {path: any}
+  - login: [alice]
+    expect: {path: any}
+  - call: {caller: bob, callee: alice}
+    expect: {signalling: {path: any}, media: {path: any}}
+`)
+	var got []string
+	for _, step := range checks(t, s) {
+		for _, a := range step {
+			got = append(got, a.String())
+		}
+	}
+	want := "failed, direct over tcp, failed, failed, failed, failed, direct over tcp, reversed over tcp, reversed over udp"
+	if text := strings.Join(got, ", "); text != want {
+		t.Errorf("%s\nwant %s", text, want)
 	}
 }

@@ -37,6 +37,9 @@ func ParseCount(text string) (Count, error) {
 // Asked says whether the count asks anything.
 func (c Count) Asked() bool { return c.operator != "" }
 
+// Equal says whether both ask the same.
+func (c Count) Equal(other Count) bool { return c == other }
+
 // IsZero is Asked's opposite; encoders use it to leave the count out.
 func (c Count) IsZero() bool { return c.operator == "" }
 

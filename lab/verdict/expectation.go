@@ -30,6 +30,9 @@ type Expectation struct {
 	Flows []FlowPattern `yaml:"flows,omitempty" json:"flows,omitempty"`
 	// Ordered says that the patterns' first packets come in the order listed.
 	Ordered bool `yaml:"ordered,omitempty" json:"ordered,omitempty"`
+
+	// Of a call's media.
+	Stream `yaml:",inline"`
 }
 
 // AnyPath is expected where several paths are right.
@@ -55,6 +58,10 @@ func (e Expectation) Validate() []error {
 	if err := checkTransport(e.Transport); err != nil {
 		errs = append(errs, err)
 	}
+	if e.Path == path.Failed && (e.Hops != nil || e.Relays != nil || e.Carrying != nil || e.Transport != "") {
+		say("path: failed: nothing carries then; expected no hops, relays, carrying or transport")
+	}
+	errs = append(errs, e.Stream.validate()...)
 	if e.Ordered && len(e.Flows) < 2 {
 		say("ordered: expected at least two flows to be in order")
 	}

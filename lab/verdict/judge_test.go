@@ -204,6 +204,8 @@ func TestValidate(t *testing.T) {
 		{verdict.Expectation{Path: "straight"}, "straight"},
 		{verdict.Expectation{Hops: new(-1)}, "hops -1"},
 		{verdict.Expectation{Transport: "sctp"}, "sctp"},
+		{verdict.Expectation{Path: path.Failed, Relays: new(2)}, "nothing carries then"},
+		{verdict.Expectation{Path: path.Failed, Transport: "udp"}, "nothing carries then"},
 		{verdict.Expectation{Ordered: true, Flows: []verdict.FlowPattern{one}}, "ordered"},
 		{verdict.Expectation{Flows: []verdict.FlowPattern{one, {Except: "held"}}}, "entry 2: except \"held\""},
 		{verdict.Expectation{Flows: []verdict.FlowPattern{{As: "x", Except: "x"}}}, "same name"},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gauntlet/lab/evidence"
+	"gauntlet/lab/media"
 	"gauntlet/lab/path"
 )
 
@@ -37,13 +38,20 @@ type Check struct {
 	Evidence *evidence.Evidence
 	Exchange evidence.Exchange
 	Finding  path.Finding
+	// Media is what was measured of a call's load, nil if nothing was; Before is
+	// the path that it took until something was done to a relay, nil if nothing
+	// was.
+	Media  *media.Measure
+	Before *path.Record
 }
 
 // Judge gives the verdict on a check and, in one sentence, its reason; a pass
 // has the path as its reason. What decides, in this order: the function is not
-// offered; something could not be seen; the wire shows another path than
+// offered; something could not be seen; a gap after something was done is too long,
+// and not the sender's own; the path can't be told; the wire shows another path than
 // expected; the node claims another path than the wire shows; a flow pattern
-// is not met; the node's success or error contradicts the wire.
+// is not met; a gap may be the sender's own; the load is not as expected; the node's
+// success or error contradicts the wire.
 func Judge(c Check) (verdict, reason string) {
 	if c.NotOffered {
 		return NotOffered, "the node does not offer this function"
@@ -51,7 +59,17 @@ func Judge(c Check) (verdict, reason string) {
 	if reasons := c.unseen(); len(reasons) > 0 {
 		return Inconclusive, some(reasons)
 	}
-	wire := c.Finding.Record
+	stream, wire := c.Expected.Stream, c.Finding.Record
+	if len(c.Exchange.Events) > 0 && stream.paused(c.Media) == "" {
+		// While the overlay looks for another path, flows carry by halves: a gap that
+		// is too long is, over whichever they are.
+		if problem := stream.late(c.Media); problem != "" {
+			return Fail, problem
+		}
+	}
+	if reasons := c.untold(); len(reasons) > 0 {
+		return Inconclusive, some(reasons)
+	}
 	if !c.Expected.meets(wire) {
 		reason := fmt.Sprintf("expected %s, the wire shows %s", c.Expected, describe(wire))
 		if c.Claimed != nil && contradiction(*c.Claimed, wire) != "" {
@@ -67,6 +85,12 @@ func Judge(c Check) (verdict, reason string) {
 	if problem := unmet(c.Expected, c.Evidence, c.Exchange); problem != "" {
 		return Fail, problem
 	}
+	if reason := stream.paused(c.Media); reason != "" {
+		return Inconclusive, reason
+	}
+	if problem := stream.unmet(c.Media, c.Before, wire); problem != "" {
+		return Fail, problem
+	}
 	switch failed := wire.Path == path.Failed; {
 	case c.NodeError != "" && !failed:
 		return Fail, fmt.Sprintf("the node reports an error (%s) but the wire shows %s", c.NodeError, describe(wire))
@@ -76,18 +100,20 @@ func Judge(c Check) (verdict, reason string) {
 	return Pass, describe(wire)
 }
 
-// unseen lists what makes the check inconclusive.
+// unseen lists what of the check could not be seen.
 func (c Check) unseen() []string {
-	reasons := slices.Clone(c.Unseen)
 	if c.Evidence == nil {
-		reasons = append(reasons, "there is no evidence")
-	} else {
-		reasons = append(reasons, c.Evidence.Losses.Reasons()...)
+		return append(slices.Clone(c.Unseen), "there is no evidence")
 	}
+	return append(slices.Clone(c.Unseen), c.Evidence.Losses.Reasons()...)
+}
+
+// untold lists why the path can't be told from what was seen.
+func (c Check) untold() (reasons []string) {
 	if c.Finding.Inconclusive != "" {
 		reasons = append(reasons, c.Finding.Inconclusive)
 	}
-	if c.Evidence != nil && c.Finding.Record.Path == path.Failed && c.Expected.Path == path.Failed && !c.attempted() {
+	if c.Finding.Record.Path == path.Failed && c.Expected.Path == path.Failed && !c.attempted() {
 		reasons = append(reasons, "nothing was tried: no packet left "+c.Exchange.Caller)
 	}
 	return reasons

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"gauntlet/middlebox"
 )
@@ -21,6 +22,15 @@ type Choice struct {
 
 	box      *Box
 	protocol middlebox.Protocol
+	peer     netip.AddrPort // towards whom, where ports are connection tracking's choice
+}
+
+// taken says whether somebody has an external endpoint.
+func (c Choice) taken(e netip.AddrPort) bool {
+	if c.box.tracked() {
+		return c.box.inUse(c.protocol, e, c.peer)
+	}
+	return c.box.taken(c.protocol, e)
 }
 
 // Chooser makes a choice. A test of a kernel returns what the kernel chose.
@@ -53,13 +63,13 @@ func (c Choice) Allows(e netip.AddrPort) error {
 	if paired, ok := b.paired[c.Inside.Addr()]; ok && b.behaviour.Pool != middlebox.ArbitraryPool && paired != e.Addr() {
 		return fmt.Errorf("%v has %v, and pool is paired; not %v", c.Inside.Addr(), paired, e.Addr())
 	}
-	if b.taken(c.protocol, e) {
+	if c.taken(e) {
 		return fmt.Errorf("%v belongs to another endpoint", e)
 	}
 	switch b.ports {
 	case middlebox.PreservePorts:
 		preserved := netip.AddrPortFrom(e.Addr(), c.Inside.Port())
-		if e != preserved && !b.taken(c.protocol, preserved) {
+		if e != preserved && !c.taken(preserved) {
 			return fmt.Errorf("%v isn't preserved, although %v is free", e, preserved)
 		}
 		if e == preserved {
@@ -100,17 +110,27 @@ func (b *Box) next(p middlebox.Protocol, a netip.Addr, after uint16) uint16 {
 	}
 }
 
-// block returns the ports of an internal address: the n-th address of the
-// network inside, its first being the 0-th, has the n-th block.
+// firstInside is the first address of a network inside, counting its own as 0,
+// that has a block of ports: the one before is a box's.
+const firstInside = 2
+
+// block returns the ports of an internal address: the n-th address of a network
+// inside, its first being the 0-th, comes after those of all networks before the
+// n-th.
 func (b *Box) block(inside netip.Addr) (first, size int, ok bool) {
 	size = b.behaviour.PortBlock
 	if size == 0 {
 		size = middlebox.DefaultPortBlock
 	}
-	base, host := b.lan.Masked().Addr().As4(), inside.As4()
+	network := slices.IndexFunc(b.networks, func(p netip.Prefix) bool { return p.Contains(inside) })
+	if network < 0 {
+		return 0, size, false
+	}
+	base, host := b.networks[network].Masked().Addr().As4(), inside.As4()
 	n := 0
 	for i := range base {
 		n = n<<8 | int(host[i]) - int(base[i])
 	}
-	return firstPort + (n-1)*size, size, n >= 1 && n <= middlebox.Subscribers(size)
+	number := (n-firstInside)*len(b.networks) + network
+	return firstPort + number*size, size, n >= firstInside && number < middlebox.Subscribers(size)
 }

@@ -53,14 +53,10 @@ func segmentOf(f Flags) segment {
 	return nothing
 }
 
-// Lives of connections that have ended, which the behaviour has no words for:
-// those of Linux (nf_conntrack_tcp_timeout_close, _time_wait and, for SYNs that
-// have crossed, _syn_sent2, for which there is no sysctl).
-const (
-	closedLife  = 10 * time.Second
-	waitingLife = 2 * time.Minute
-	crossedLife = 2 * time.Minute
-)
+// crossedLife is how long a connection lives whose SYNs have crossed, whatever
+// the behaviour: that of Linux (nf_conntrack_tcp_timeout_syn_sent2, for which
+// there is no sysctl).
+const crossedLife = 2 * time.Minute
 
 // connection is a TCP connection as connection tracking sees it.
 //
@@ -70,6 +66,7 @@ const (
 // (nf_conntrack_tcp_loose is 0 with a TCPIdle, else 1).
 type connection struct {
 	inside, external, peer netip.AddrPort
+	number                 int            // how many flows had begun with it
 	began                  Side           // who sent the first segment
 	called                 netip.AddrPort // of a connection between hosts inside, the one at the peer's external endpoint
 
@@ -236,9 +233,9 @@ func (c *connection) passOver(s segment, from Side, calling bool) (phase, bool) 
 func (b *Box) life(c *connection) time.Duration {
 	switch c.phase {
 	case closed:
-		return closedLife
+		return min(middlebox.TCPReset, b.transitoryLife())
 	case waiting:
-		return waitingLife
+		return min(middlebox.TCPWaiting, b.transitoryLife())
 	case crossed:
 		return crossedLife
 	case established:

@@ -46,6 +46,21 @@ var handshakes = [][]step{
 	},
 }
 
+// streams are sequences of UDP flows, in which an answer comes in after a pause
+// that only a stream outlives, and after one that none does.
+var streams = [][]later{
+	{{step{kind: out}, 0}, {step{kind: answer}, 2}},
+	{{step{kind: out}, 0}, {step{kind: answer}, 1}, {step{kind: answer}, 2}},
+	{
+		{step{kind: out}, 0}, {step{kind: answer}, 1}, {step{kind: out}, 1}, {step{kind: out}, 1}, {step{kind: out}, 1},
+		{step{kind: answer}, 2}, {step{kind: answer}, 3}, {step{kind: answer}, 4},
+	},
+	{
+		{step{kind: out}, 0}, {step{kind: out}, 1}, {step{kind: out}, 1}, {step{kind: out}, 1}, {step{kind: out}, 1},
+		{step{kind: answer}, 1}, {step{kind: answer}, 2},
+	},
+}
+
 // ageing draws a sequence that takes up to some seconds.
 func ageing(r *rig, b middlebox.Behaviour) *rapid.Generator[[]later] {
 	mixed := steps(r, b).Filter(func(list []step) bool { return len(list) >= 4 })
@@ -70,12 +85,23 @@ func ageing(r *rig, b middlebox.Behaviour) *rapid.Generator[[]later] {
 func (b *Box) ending(from, to time.Duration) bool {
 	within := func(end time.Duration) bool { return from <= end && end <= to }
 	for _, m := range b.mappings {
-		if within(m.ends) {
+		if within(m.ends) || m.closes > 0 && within(m.closes) {
 			return true
 		}
 	}
 	for _, end := range b.contacted {
 		if within(end) {
+			return true
+		}
+	}
+	for _, s := range b.sessions { // when it may become a stream
+		if b.behaviour.UDPUnreplied > 0 && within(s.began+middlebox.UDPStream) {
+			return true
+		}
+	}
+	cost := time.Second / time.Duration(max(1, b.behaviour.UDPRate))
+	for _, u := range b.rates { // when there is enough for one more
+		if u.filled < cost && within(u.last+cost-u.filled) {
 			return true
 		}
 	}
@@ -157,8 +183,15 @@ func TestKernelExpiry(t *testing.T) {
 		{Mapping: middlebox.MapEndpointIndependent, Filtering: middlebox.FilterAddressAndPortDependent, TCPFiltering: middlebox.FilterAddressDependent},
 		{Mapping: middlebox.MapAddressAndPortDependent, Filtering: middlebox.FilterAddressAndPortDependent, TCPFiltering: middlebox.FilterEndpointIndependent},
 		{Filtering: middlebox.FilterAddressAndPortDependent, TCPFiltering: middlebox.FilterAddressDependent},
+		{Mapping: middlebox.MapEndpointIndependent, Filtering: middlebox.FilterAddressAndPortDependent, UDPUnreplied: shortTimer},
+		{Filtering: middlebox.FilterAddressAndPortDependent, UDPUnreplied: shortTimer},
+		{Mapping: middlebox.MapEndpointIndependent, Filtering: middlebox.FilterAddressDependent, UDPRate: 1},
+		{Filtering: middlebox.FilterAddressAndPortDependent, UDPRate: 1},
 	} {
 		b.UDPTimeout, b.TCPTransitory, b.TCPEstablished = shortTimer, shortTimer, longTimer
+		if b.UDPUnreplied > 0 {
+			b.UDPTimeout = longTimer
+		}
 		t.Run(fmt.Sprintf("%s TCP %s %s", name(b), b.FilteringOf(middlebox.TCP), b.Refresh), func(t *testing.T) {
 			t.Parallel()
 			addresses := 1
@@ -171,8 +204,12 @@ func TestKernelExpiry(t *testing.T) {
 			seed := 0
 			for ; (done.packets < packets || done.established < established) && seed < most; seed++ {
 				sequence := ageing(r, b).Example(seed + 1000*n)
+				if b.UDPUnreplied > 0 && seed < len(streams) {
+					sequence = streams[seed]
+				}
 				part, difference, err := age(r, b, sequence)
 				if errors.Is(err, errLost) {
+					r.count.retried++
 					continue
 				}
 				if err != nil {
@@ -189,6 +226,9 @@ func TestKernelExpiry(t *testing.T) {
 				t.Errorf("in %d sequences, %+v was sure; want %d packets, %d of them with an established connection", seed, done, packets, established)
 			}
 			t.Logf("%d sequences, %+v; %v", seed, done, r.count)
+			if why := r.count.tooManyRetried(); why != "" {
+				t.Error(why)
+			}
 			total.add(r.count)
 		})
 	}

@@ -10,8 +10,11 @@ import (
 // session is a UDP flow, as connection tracking knows it: errors about it find
 // the way that its packets went.
 type session struct {
-	inside netip.AddrPort
-	ends   time.Duration
+	inside      netip.AddrPort
+	began, ends time.Duration
+	replied     bool
+	number      int  // how many flows had begun with it
+	own         bool // of the box itself, and nobody inside
 }
 
 // seen keeps the session of a datagram that passes. What comes in uninvited is
@@ -19,9 +22,21 @@ type session struct {
 func (b *Box) seen(inside, external, peer netip.AddrPort, outward bool) {
 	k := flowKey{external, peer}
 	apart := b.behaviour.Translates() && b.behaviour.Mapping != middlebox.MapEndpointIndependent
-	if old, ok := b.sessions[k]; outward || !apart || ok && old.ends > b.now {
-		b.sessions[k] = session{inside, b.now + b.udpTimeout()}
+	s, ok := b.sessions[k]
+	lives := ok && s.ends > b.now
+	if !outward && apart && !lives {
+		return
 	}
+	if !lives || s.inside != inside {
+		b.begun++
+		s = session{inside: inside, began: b.now, number: b.begun}
+	}
+	s.ends = b.now + b.udpTimeout()
+	if stream := s.replied && b.now-s.began > middlebox.UDPStream; b.behaviour.UDPUnreplied > 0 && !stream {
+		s.ends = b.now + b.behaviour.UDPUnreplied
+	}
+	s.replied = s.replied || !outward
+	b.sessions[k] = s
 }
 
 // HandleError takes an ICMP error (RFC 5508 §4) that comes from a side, and the
@@ -36,7 +51,7 @@ func (b *Box) HandleError(from Side, about Packet, now time.Duration) Fate {
 		}
 		udp, tcp := b.behaviour.FilteringOf(middlebox.UDP), b.behaviour.FilteringOf(middlebox.TCP)
 		switch {
-		case b.behaviour.Translates() && b.behaviour.Unsolicited == middlebox.ConfirmUnsolicited:
+		case b.tracked():
 			return Fate{Packet: about, Local: true}
 		case b.behaviour.Translates(), udp != middlebox.FilterEndpointIndependent:
 			return drop(middlebox.UnsolicitedRule)
@@ -63,7 +78,7 @@ func (b *Box) sender(about Packet) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false
 	}
 	s := b.sessions[k]
-	return s.inside, s.ends > b.now
+	return s.inside, s.ends > b.now && !s.own
 }
 
 // receiver returns where a packet that the inside has got was sent to.

@@ -16,6 +16,8 @@ func TestMain(m *testing.M) {
 		// The same sequences in every run, so that a change that breaks nothing
 		// fails nothing; -rapid.seed=N looks further.
 		"rapid.seed": "1",
+		// The tests of expiry mostly wait, whatever the number of processors.
+		"test.parallel": "12",
 	} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)

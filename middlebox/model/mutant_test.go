@@ -33,13 +33,14 @@ func (f *failing) Logf(string, ...any)   {}
 // it is shrunk to the shortest there is.
 func TestKernelMutants(t *testing.T) {
 	defer flag.Set("rapid.seed", flag.Lookup("rapid.seed").Value.String())
+	defer flag.Set("rapid.shrinktime", flag.Lookup("rapid.shrinktime").Value.String())
 	r := newRig(t, true, 1)
 	nat := middlebox.Behaviour{Mapping: middlebox.MapEndpointIndependent, Filtering: middlebox.FilterAddressDependent, Ports: middlebox.PreservePorts}
 	for name, c := range map[string]struct {
 		mutate   func(*middlebox.Behaviour)
 		shortest int // packets
 		// The kernel's random ports decide whether a sequence shows it, so that
-		// shrinking may end early.
+		// shrinking may end early, or not before its time is over.
 		chance bool
 	}{
 		"filters less": {func(b *middlebox.Behaviour) { b.Filtering = middlebox.FilterEndpointIndependent }, 2, false},
@@ -56,6 +57,11 @@ func TestKernelMutants(t *testing.T) {
 			var shown []step
 			var difference error
 			inner := &failing{T: t}
+			shrinking := 10 * time.Second
+			if c.chance {
+				shrinking = time.Second
+			}
+			flag.Set("rapid.shrinktime", shrinking.String())
 			check := func(done chan struct{}) {
 				defer close(done)
 				if _, err := stay(); err != nil {

@@ -64,12 +64,16 @@ func (p Packet) String() string {
 	return fmt.Sprintf("%s %v > %v", what, p.From, p.To)
 }
 
+// Untracked stands in the place of a rule where connection tracking itself drops
+// a packet, since it would make two connections one.
+const Untracked = "connection tracking"
+
 // Fate is what becomes of a packet: either it leaves to a side, or a rule
 // dropped it, or the box itself is its end.
 type Fate struct {
 	Packet  Packet // as it leaves
 	To      Side   // where it leaves to
-	Dropped string // name of the rule that dropped it, one of middlebox's; "" if none did
+	Dropped string // name of the rule that dropped it, one of middlebox's, or Untracked; "" if none did
 	Local   bool   // delivered to the box itself
 }
 

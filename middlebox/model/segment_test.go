@@ -128,8 +128,18 @@ func (r *rig) sendSegment(p Packet, sequence uint16) (seen, error) {
 			out = seen{arrived: true, at: got.To, from: got.From}
 		}
 	}
+	for {
+		_, tag, err := r.own[unix.IPPROTO_TCP].receive()
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			return seen{}, err
+		}
+		out.local = out.local || tag == sequence
+	}
 	var err error
-	if !out.arrived {
+	if !out.arrived && !out.local {
 		out.dropped, err = r.whoDropped()
 	}
 	return out, err

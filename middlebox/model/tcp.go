@@ -59,7 +59,8 @@ func (b *Box) known(of map[flowKey]*connection, k flowKey, s segment, from Side)
 
 // begin makes a connection of its first segment.
 func (b *Box) begin(inside, external, peer netip.AddrPort, s segment, from Side) *connection {
-	c := &connection{inside: inside, external: external, peer: peer, began: from, phase: opening, last: s, lastFrom: from}
+	b.begun++
+	c := &connection{inside: inside, external: external, peer: peer, number: b.begun, began: from, phase: opening, last: s, lastFrom: from}
 	c.numbers[from] = true
 	if s == ack {
 		c.phase, c.numbers[1-from] = established, true
@@ -94,6 +95,9 @@ func (b *Box) segmentOut(p Packet, choose Chooser) (Fate, error) {
 				return Fate{}, err
 			}
 			external = m.external
+		}
+		if other := b.tcp.external[flowKey{external, p.To}]; other != nil && other.ends > b.now {
+			return drop(Untracked), nil // outside, the two would be one
 		}
 		c = b.begin(p.From, external, p.To, s, Inside)
 	}
@@ -221,15 +225,6 @@ func (b *Box) hairpinSegment(p Packet, to *mapping, choose Chooser) (Fate, error
 	if !fits || c == nil && (s != syn || to == nil) {
 		return drop(middlebox.HairpinRule), nil
 	}
-	m, err := b.mapping(middlebox.TCP, p.From, p.To, choose)
-	if errors.Is(err, ErrNoPort) {
-		return drop(middlebox.NoPortRule), nil
-	}
-	if err != nil {
-		return Fate{}, err
-	}
-	m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
-	b.contact(middlebox.TCP, p.From, m.external, p.To)
 	var receiver netip.AddrPort
 	switch {
 	case c == nil:
@@ -239,13 +234,47 @@ func (b *Box) hairpinSegment(p Packet, to *mapping, choose Chooser) (Fate, error
 	default:
 		receiver = c.inside
 	}
-	if !b.letsIn(middlebox.TCP, receiver, p.To, m.external) {
+	if c == nil {
+		if rule := b.stoppedInside(p, receiver); rule != "" {
+			return drop(rule), nil
+		}
+	}
+	var m *mapping
+	var external netip.AddrPort
+	if turns := b.behaviour.Mapping != middlebox.MapEndpointIndependent; turns && from == Outside {
+		m, external = b.mapped(middlebox.TCP, c.peer), c.peer // it answers from where it was called
+	} else {
+		var err error
+		m, err = b.mapping(middlebox.TCP, p.From, p.To, choose)
+		if errors.Is(err, ErrNoPort) {
+			return drop(middlebox.NoPortRule), nil
+		}
+		if err != nil {
+			return Fate{}, err
+		}
+		external = m.external
+	}
+	if m != nil {
+		m.ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
+	}
+	b.contact(middlebox.TCP, p.From, external, p.To)
+	if !b.letsIn(middlebox.TCP, receiver, p.To, external) {
 		return drop(middlebox.UnsolicitedRule), nil
 	}
-	if c == nil {
-		c = b.begin(p.From, m.external, p.To, s, Inside)
-		c.called = receiver
-		b.tcp.inside[flowKey{receiver, m.external}] = c
+	if c == nil && b.takenBetween(receiver, external) {
+		return drop(Untracked), nil
 	}
-	return Fate{Packet: Packet{Protocol: p.Protocol, From: m.external, To: receiver, Flags: p.Flags}, To: Inside}, nil
+	if c == nil {
+		c = b.begin(p.From, external, p.To, s, Inside)
+		c.called = receiver
+		b.tcp.inside[flowKey{receiver, external}] = c
+	}
+	return Fate{Packet: Packet{Protocol: p.Protocol, From: external, To: receiver, Flags: p.Flags}, To: Inside}, nil
+}
+
+// takenBetween says whether a host inside has a connection already with another
+// one's external endpoint, so that connection tracking knows the two by it.
+func (b *Box) takenBetween(inside, external netip.AddrPort) bool {
+	c := b.tcp.inside[flowKey{inside, external}]
+	return b.behaviour.Mapping != middlebox.MapEndpointIndependent && c != nil && c.ends > b.now
 }

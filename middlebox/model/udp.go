@@ -19,6 +19,9 @@ func (b *Box) outward(p Packet, choose Chooser) (Fate, error) {
 	if p.Protocol == middlebox.TCP {
 		return b.segmentOut(p, choose)
 	}
+	if b.exceeds(p.From.Addr(), Outside) {
+		return drop(middlebox.UDPRateRule), nil
+	}
 	if !b.allows(p) {
 		return drop(middlebox.NotAllowedRule), nil
 	}
@@ -30,13 +33,13 @@ func (b *Box) outward(p Packet, choose Chooser) (Fate, error) {
 		if err != nil {
 			return Fate{}, err
 		}
-		m.ends = b.now + b.udpTimeout()
-		b.contact(middlebox.UDP, p.From, m.external, p.To)
+		b.sent(m)
 		b.seen(p.From, m.external, p.To, true)
+		b.contact(middlebox.UDP, p.From, m.external, p.To)
 		p.From = m.external
 	} else {
-		b.contact(middlebox.UDP, p.From, p.From, p.To)
 		b.seen(p.From, p.From, p.To, true)
+		b.contact(middlebox.UDP, p.From, p.From, p.To)
 	}
 	return Fate{Packet: p, To: Outside}, nil
 }
@@ -50,14 +53,23 @@ func (b *Box) inward(p Packet) Fate {
 		if rule := b.stopped(p); rule != "" {
 			return drop(rule)
 		}
+		if b.exceeds(p.To.Addr(), Inside) {
+			return drop(middlebox.UDPRateRule)
+		}
 		if !b.letsIn(middlebox.UDP, p.To, p.To, p.From) {
 			return drop(middlebox.UnsolicitedRule)
 		}
-		b.answered(p.To, p.To, p.From)
 		b.seen(p.To, p.To, p.From, false)
+		b.answered(p.To, p.To, p.From)
 		return Fate{Packet: p, To: Inside}
 	}
-	m := b.mapped(middlebox.UDP, p.To)
+	m := b.open(p.To)
+	if s := b.sessions[flowKey{p.To, p.From}]; b.tracked() && !s.own && s.ends > b.now {
+		m = &mapping{key: mappingKey{inside: s.inside}, external: p.To}
+	}
+	if m != nil && b.behaviour.Refresh == middlebox.RefreshOutbound {
+		b.came(m) // whoever sent it, and whether it gets any further
+	}
 	if m == nil || b.behaviour.FilteringOf(middlebox.UDP) == middlebox.FilterAddressAndPortDependent && !b.letsIn(middlebox.UDP, m.key.inside, m.external, p.From) {
 		return b.toBox(p)
 	}
@@ -66,14 +78,17 @@ func (b *Box) inward(p Packet) Fate {
 	if rule := b.stopped(internal); rule != "" {
 		return drop(rule)
 	}
+	if b.exceeds(internal.To.Addr(), Inside) {
+		return drop(middlebox.UDPRateRule)
+	}
 	if !b.letsIn(middlebox.UDP, m.key.inside, m.external, p.From) {
 		return drop(middlebox.UnsolicitedRule)
 	}
+	b.seen(m.key.inside, m.external, p.From, false)
 	if b.behaviour.Refresh != middlebox.RefreshOutbound {
-		m.ends = b.now + b.udpTimeout()
+		b.came(m)
 		b.answered(m.key.inside, m.external, p.From)
 	}
-	b.seen(m.key.inside, m.external, p.From, false)
 	return Fate{Packet: internal, To: Inside}
 }
 
@@ -85,7 +100,8 @@ func (b *Box) toBox(p Packet) Fate {
 			return drop(middlebox.BlockRule(blocked))
 		}
 	}
-	if b.behaviour.Unsolicited == middlebox.ConfirmUnsolicited {
+	if b.tracked() {
+		b.confirm(p)
 		return Fate{Packet: p, Local: true}
 	}
 	return drop(middlebox.UnsolicitedRule)
@@ -95,12 +111,18 @@ func (b *Box) toBox(p Packet) Fate {
 // (RFC 4787 §6): out by the sender's mapping, in by the receiver's, and
 // filtered on its way in.
 func (b *Box) hairpin(p Packet, choose Chooser) (Fate, error) {
-	to := b.mapped(p.Protocol, p.To)
 	if p.Protocol == middlebox.TCP && b.behaviour.Hairpin {
-		return b.hairpinSegment(p, to, choose)
+		return b.hairpinSegment(p, b.mapped(middlebox.TCP, p.To), choose)
 	}
+	to := b.open(p.To)
 	if !b.behaviour.Hairpin || to == nil {
 		return drop(middlebox.HairpinRule), nil
+	}
+	if b.behaviour.Refresh == middlebox.RefreshOutbound {
+		b.came(to)
+	}
+	if rule := b.stoppedInside(p, to.key.inside); rule != "" {
+		return drop(rule), nil
 	}
 	m, err := b.mapping(p.Protocol, p.From, p.To, choose)
 	if errors.Is(err, ErrNoPort) {
@@ -109,7 +131,7 @@ func (b *Box) hairpin(p Packet, choose Chooser) (Fate, error) {
 	if err != nil {
 		return Fate{}, err
 	}
-	m.ends = b.now + b.udpTimeout()
+	b.sent(m)
 	b.contact(middlebox.UDP, p.From, m.external, p.To)
 	p.From = m.external
 	if !b.letsIn(middlebox.UDP, to.key.inside, to.external, p.From) {
@@ -117,6 +139,22 @@ func (b *Box) hairpin(p Packet, choose Chooser) (Fate, error) {
 	}
 	p.To = to.key.inside
 	return Fate{Packet: p, To: Inside}, nil
+}
+
+// stoppedInside names the rule that stops the first packet of a flow that turns
+// around, or "": to the police, it goes to the receiver inside.
+func (b *Box) stoppedInside(p Packet, receiver netip.AddrPort) string {
+	p.To = receiver
+	if rule := b.stopped(p); rule != "" {
+		return rule
+	}
+	if p.Protocol == middlebox.UDP && (b.exceeds(p.From.Addr(), Outside) || b.exceeds(p.To.Addr(), Inside)) {
+		return middlebox.UDPRateRule
+	}
+	if !b.allows(p) {
+		return middlebox.NotAllowedRule
+	}
+	return ""
 }
 
 func (b *Box) udpTimeout() time.Duration {
@@ -136,13 +174,17 @@ func (b *Box) peer(p middlebox.Protocol, inside, external, peer netip.AddrPort) 
 	return peerKey{}
 }
 
-// contact remembers that an internal endpoint has sent to a peer.
+// contact remembers that an internal endpoint has sent to a peer: of a UDP flow
+// that may be no stream, for as long as its session.
 func (b *Box) contact(p middlebox.Protocol, inside, external, peer netip.AddrPort) {
-	life := b.udpTimeout()
-	if p == middlebox.TCP {
-		life = orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
+	ends := b.now + b.udpTimeout()
+	switch {
+	case p == middlebox.TCP:
+		ends = b.now + orDefault(b.behaviour.TCPEstablished, middlebox.DefaultTCPEstablished)
+	case b.behaviour.UDPUnreplied > 0:
+		ends = b.sessions[flowKey{external, peer}].ends
 	}
-	b.contacted[b.peer(p, inside, external, peer)] = b.now + life
+	b.contacted[b.peer(p, inside, external, peer)] = ends
 }
 
 // answered remembers that a peer was let in.

@@ -33,6 +33,9 @@ func Differences(declared, measured Properties) []string {
 	if measured.PortMapping != nil {
 		c.list("port_mapping", declared.PortMapping, measured.PortMapping)
 	}
+	if measured.TCPPortMapping != nil {
+		c.list("tcp_port_mapping", declared.TCPPortMapping, measured.TCPPortMapping)
+	}
 	c.must = declared.open(middlebox.UDP)
 	c.word("mapping", declared.Mapping, measured.Mapping)
 	c.word("filtering", declared.Filtering, measured.Filtering)
@@ -50,7 +53,18 @@ func Differences(declared, measured Properties) []string {
 	c.word("hairpin_source", declared.HairpinSource, measured.HairpinSource)
 	c.word("port_collision", declared.PortCollision, measured.PortCollision)
 	c.truth("filtering_per_endpoint", declared.PerEndpoint, measured.PerEndpoint)
-	c.truth("icmp_errors", declared.ICMPErrors, measured.ICMPErrors)
+	c.truth("tcp_filtering_per_endpoint", declared.TCPPerEndpoint, measured.TCPPerEndpoint)
+	if !quick(measured) {
+		c.list("icmp_errors", declared.ICMPErrors, measured.ICMPErrors)
+	}
+	c.word("icmp_unrelated", declared.ICMPUnrelated, measured.ICMPUnrelated)
+	c.word("icmp_unrelated_outward", declared.ICMPUnrelatedOutward, measured.ICMPUnrelatedOutward)
+	c.word("refusal", declared.Refusal, measured.Refusal)
+	c.word("tcp_refusal", declared.TCPRefusal, measured.TCPRefusal)
+	c.word("stopped_refusal", declared.StoppedRefusal, measured.StoppedRefusal)
+	c.word("tcp_stopped_refusal", declared.TCPStoppedRefusal, measured.TCPStoppedRefusal)
+	c.word("tcp_stray", declared.TCPStray, measured.TCPStray)
+	c.word("tcp_stray_outward", declared.TCPStrayOutward, measured.TCPStrayOutward)
 	c.word("tcp_mapping", declared.TCPMapping, measured.TCPMapping)
 	c.word("tcp_ports", declared.TCPPorts, measured.TCPPorts)
 	c.word("tcp_unsolicited", declared.TCPUnsolicited, measured.TCPUnsolicited)
@@ -58,11 +72,17 @@ func Differences(declared, measured Properties) []string {
 	if measured.DenyInbound != nil {
 		c.list("deny_inbound", declared.DenyInbound, measured.DenyInbound)
 	}
+	if measured.TCPDenyInbound != nil {
+		c.list("tcp_deny_inbound", declared.TCPDenyInbound, measured.TCPDenyInbound)
+	}
 	if measured.PortBlock != 0 {
 		c.equal("port_block", strconv.Itoa(declared.PortBlock), strconv.Itoa(measured.PortBlock))
 	}
 	if measured.UDPTimeout != 0 && declared.UDPTimeout != 0 {
 		c.equal("udp_timeout_seconds", strconv.Itoa(declared.UDPTimeout), strconv.Itoa(measured.UDPTimeout))
+	}
+	if measured.UDPUnreplied != 0 && declared.UDPUnreplied != 0 {
+		c.equal("udp_unreplied_timeout_seconds", strconv.Itoa(declared.UDPUnreplied), strconv.Itoa(measured.UDPUnreplied))
 	}
 	if measured.TCPEstablished != 0 && declared.TCPEstablished != 0 {
 		c.equal("tcp_established_seconds", strconv.Itoa(declared.TCPEstablished), strconv.Itoa(measured.TCPEstablished))
@@ -74,7 +94,10 @@ func Differences(declared, measured Properties) []string {
 	c.rate("udp_rate", declared.UDPRate, measured.UDPRate, quick(measured))
 	c.rate("udp_rate_inward", declared.UDPRateInward, measured.UDPRateInward, quick(measured))
 	c.word("refresh", declared.Refresh, measured.Refresh)
-	c.timing(declared, measured.Timing)
+	c.timing("udp_timeout", declared.UDPTimeout, measured.Timing)
+	c.timing("tcp_established", declared.TCPEstablished, measured.TCPEstablishedTiming)
+	c.timing("tcp_transitory, half-open", declared.TCPTransitory, measured.TCPHalfOpenTiming)
+	c.timing("tcp_transitory, half-closed", declared.TCPTransitory, measured.TCPHalfClosedTiming)
 	return c.found
 }
 
@@ -93,8 +116,9 @@ func (c *comparison) rate(property string, declared, measured int, quick bool) {
 	}
 }
 
-// quick says whether something comes of the quick part alone.
-func quick(measured Properties) bool { return measured.ICMPErrors == nil }
+// quick says whether something comes of the quick part alone. The full one finds
+// what becomes of errors about nothing wherever something passes.
+func quick(measured Properties) bool { return measured.ICMPUnrelated == "" }
 
 type comparison struct {
 	must  bool // a property that is declared must have been measured
@@ -162,16 +186,16 @@ func deniable(d Properties) []string {
 	return seen
 }
 
-// timing checks that mappings end when they were told to. A packet is allowed
-// to be late by slack.
-func (c *comparison) timing(declared Properties, t *Timing) {
+// timing checks that mappings or connections end when they were told to, if a
+// timer is declared for them at all. A packet is allowed to be late by slack.
+func (c *comparison) timing(property string, seconds int, t *Timing) {
 	if t == nil {
 		return
 	}
 	const slack = 0.25 // seconds
-	if declared.UDPTimeout == 0 {
+	if seconds == 0 {
 		if t.Dead != 0 {
-			c.found = append(c.found, fmt.Sprintf("udp_timeout: declared nothing, measured an end after %.2f s", t.Dead))
+			c.found = append(c.found, fmt.Sprintf("%s: declared nothing, measured an end after %.2f s", property, t.Dead))
 		}
 		return
 	}
@@ -180,6 +204,6 @@ func (c *comparison) timing(declared Properties, t *Timing) {
 		if t.Dead == 0 {
 			dead = "never dead"
 		}
-		c.found = append(c.found, fmt.Sprintf("udp_timeout: set to %.0f s, measured alive after %.2f s and %s", t.Set, t.Alive, dead))
+		c.found = append(c.found, fmt.Sprintf("%s: set to %.0f s, measured alive after %.2f s and %s", property, t.Set, t.Alive, dead))
 	}
 }

@@ -17,7 +17,6 @@ func Declared(chain ...middlebox.Behaviour) Properties {
 		Filtering:    string(middlebox.FilterEndpointIndependent),
 		TCPFiltering: string(middlebox.FilterEndpointIndependent),
 		PunchFirst:   yes(true),
-		ICMPErrors:   yes(true),
 		Refresh:      string(middlebox.RefreshBoth),
 	}
 	for _, b := range chain {
@@ -25,23 +24,26 @@ func Declared(chain ...middlebox.Behaviour) Properties {
 		d.Filtering = more(d.Filtering, string(b.FilteringOf(middlebox.UDP)))
 		d.TCPFiltering = more(d.TCPFiltering, string(b.FilteringOf(middlebox.TCP)))
 		d.lifetime(b)
-		d.limits(b)
 		for _, r := range b.Deny {
 			d.Deny = append(d.Deny, r.String())
 		}
 	}
+	d.Deny = widest(d.Deny)
 	d.stopped(chain)
+	d.limits(chain)
 	d.inbound(chain)
 	d.programs(chain)
 	d.TCPMapping = d.Mapping
 	d.arrivals(chain)
+	d.refusals(chain)
+	d.errors(chain)
 	d.translation(chain)
-	d.PerEndpoint = nil
 	if d.Filtering != string(middlebox.FilterEndpointIndependent) {
 		d.PerEndpoint = yes(true)
 	}
-	slices.Sort(d.Deny)
-	d.Deny = slices.Compact(d.Deny)
+	if d.TCPFiltering != string(middlebox.FilterEndpointIndependent) {
+		d.TCPPerEndpoint = yes(true)
+	}
 	return d
 }
 
@@ -80,16 +82,24 @@ func (d *Properties) inbound(chain []middlebox.Behaviour) {
 			d.BlockInbound = append(d.BlockInbound, string(protocol))
 		}
 	}
-	if d.open(middlebox.UDP) {
-		for _, b := range chain {
-			for _, r := range b.Deny {
-				if r.Protocol != middlebox.TCP && r.Port == 0 && !slices.Contains(d.DenyInbound, r.Host) {
-					d.DenyInbound = append(d.DenyInbound, r.Host)
-				}
+	d.DenyInbound = d.deniedInbound(chain, middlebox.UDP)
+	d.TCPDenyInbound = d.deniedInbound(chain, middlebox.TCP)
+}
+
+// deniedInbound are the hosts of which nothing gets in by a protocol that passes.
+func (d *Properties) deniedInbound(chain []middlebox.Behaviour, p middlebox.Protocol) (hosts []string) {
+	if !d.open(p) {
+		return nil
+	}
+	for _, b := range chain {
+		for _, r := range b.Deny {
+			if (r.Protocol == "" || r.Protocol == p) && r.Port == 0 && !slices.Contains(hosts, r.Host) {
+				hosts = append(hosts, r.Host)
 			}
 		}
 	}
-	slices.Sort(d.DenyInbound)
+	slices.Sort(hosts)
+	return hosts
 }
 
 // passes says whether a service gets through all boxes, every port of its
@@ -115,23 +125,39 @@ func filters(b middlebox.Behaviour, p middlebox.Protocol) bool {
 	return b.Translates() || b.FilteringOf(p) != middlebox.FilterEndpointIndependent
 }
 
-// limits takes the lowest.
-func (d *Properties) limits(b middlebox.Behaviour) {
-	if b.TCPIdle > 0 {
-		d.TCPIdle = cut
-	}
-	if b.UDPRate > 0 && (d.UDPRate == 0 || b.UDPRate < d.UDPRate) {
-		d.UDPRate, d.UDPRateInward = b.UDPRate, b.UDPRate
+// limits takes the lowest, of what passes.
+func (d *Properties) limits(chain []middlebox.Behaviour) {
+	for _, b := range chain {
+		if b.TCPIdle > 0 && !slices.Contains(d.Block, string(middlebox.TCP)) {
+			d.TCPIdle = cut
+		}
+		if b.UDPRate > 0 && d.open(middlebox.UDP) && (d.UDPRate == 0 || b.UDPRate < d.UDPRate) {
+			d.UDPRate, d.UDPRateInward = b.UDPRate, b.UDPRate
+		}
 	}
 }
 
+// widest leaves of what is denied, sorted, what no other covers: that is what is
+// seen.
+func widest(deny []string) []string {
+	slices.Sort(deny)
+	deny = slices.Compact(deny)
+	return slices.DeleteFunc(slices.Clone(deny), func(text string) bool {
+		d, err := middlebox.ParseDeny(text)
+		return err == nil && slices.ContainsFunc(deny, func(other string) bool {
+			o, err := middlebox.ParseDeny(other)
+			return err == nil && o != d && o.Covers(d)
+		})
+	})
+}
+
 // lifetime takes the shortest of the timers. They mean something where
-// something is stopped.
+// something is stopped: with TCPIdle, connections that are forgotten.
 func (d *Properties) lifetime(b middlebox.Behaviour) {
 	if filters(b, middlebox.UDP) {
 		d.lifetimeUDP(b)
 	}
-	if filters(b, middlebox.TCP) {
+	if filters(b, middlebox.TCP) || b.TCPIdle > 0 {
 		d.lifetimeTCP(b)
 	}
 }
@@ -143,6 +169,9 @@ func (d *Properties) lifetimeUDP(b middlebox.Behaviour) {
 	}
 	if seconds := int(timeout / time.Second); d.UDPTimeout == 0 || seconds < d.UDPTimeout {
 		d.UDPTimeout = seconds
+	}
+	if seconds := int(b.UDPUnreplied / time.Second); seconds > 0 && (d.UDPUnreplied == 0 || seconds < d.UDPUnreplied) {
+		d.UDPUnreplied = seconds
 	}
 	if b.Refresh == middlebox.RefreshOutbound {
 		d.Refresh = string(b.Refresh)
@@ -193,6 +222,76 @@ func (d *Properties) arrivals(chain []middlebox.Behaviour) {
 	}
 }
 
+// refusals says what the senders of packets hear that are stopped. Boxes stop in
+// silence what comes from inside.
+func (d *Properties) refusals(chain []middlebox.Behaviour) {
+	d.Refusal, d.TCPRefusal = refusalOf(d.Unsolicited, portUnreachable), refusalOf(d.TCPUnsolicited, reset)
+	d.TCPStray, d.TCPStrayOutward = through, through
+	for _, b := range slices.Backward(chain) { // the first that it comes to
+		if d.TCPStray == through {
+			d.TCPStray = strayAt(b)
+		}
+		if b.TCPIdle > 0 {
+			d.TCPStrayOutward = string(middlebox.DropUnsolicited)
+		}
+	}
+	if stops(chain, middlebox.UDP) {
+		d.StoppedRefusal = silence
+	}
+	if stops(chain, middlebox.TCP) {
+		d.TCPStoppedRefusal = silence
+	}
+}
+
+// strayAt says what a box does to a segment from outside in the middle of no
+// connection. One that cuts connections off takes none up in the middle: such a
+// segment begins nothing, so that it is not even refused, except by a box that
+// answers for itself.
+func strayAt(b middlebox.Behaviour) string {
+	switch {
+	case !filters(b, middlebox.TCP) && b.TCPIdle == 0:
+		return through
+	case b.Unsolicited == middlebox.ConfirmUnsolicited, b.Unsolicited == middlebox.RejectUnsolicited && b.TCPIdle == 0:
+		return string(b.Unsolicited) + " with " + reset
+	}
+	return string(middlebox.DropUnsolicited)
+}
+
+func refusalOf(treatment, with string) string {
+	switch treatment {
+	case "":
+		return ""
+	case string(middlebox.DropUnsolicited):
+		return silence
+	}
+	return with
+}
+
+// errors says what becomes of ICMP errors, where something passes that they may
+// be about.
+func (d *Properties) errors(chain []middlebox.Behaviour) {
+	for _, p := range []middlebox.Protocol{middlebox.TCP, middlebox.UDP} {
+		if d.open(p) {
+			d.ICMPErrors = append(d.ICMPErrors, string(p)+" "+inward, string(p)+" "+outward)
+		}
+	}
+	if len(d.ICMPErrors) == 0 {
+		return
+	}
+	d.ICMPUnrelated, d.ICMPUnrelatedOutward = through, through
+	for _, b := range slices.Backward(chain) { // the first that they come to
+		if filters(b, middlebox.UDP) && d.ICMPUnrelated == through {
+			d.ICMPUnrelated = string(middlebox.DropUnsolicited)
+			if b.Unsolicited == middlebox.ConfirmUnsolicited {
+				d.ICMPUnrelated = vanishes // it answers for itself, but not an error
+			}
+		}
+		if b.Translates() {
+			d.ICMPUnrelatedOutward = string(middlebox.DropUnsolicited)
+		}
+	}
+}
+
 // translation fills in what only a box that translates has.
 func (d *Properties) translation(chain []middlebox.Behaviour) {
 	if d.Mapping == mappingNone {
@@ -223,8 +322,11 @@ func (d *Properties) translation(chain []middlebox.Behaviour) {
 		}
 	}
 	d.Hairpin = yes(b.Hairpin)
-	if b.Hairpin {
+	switch {
+	case b.Hairpin && b.Mapping == middlebox.MapEndpointIndependent:
 		d.HairpinSource = external
+	case b.Hairpin:
+		d.HairpinSource = anotherExternal
 	}
 	d.Pool = string(b.Pool)
 	if b.Pool == "" {

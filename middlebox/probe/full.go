@@ -10,21 +10,21 @@ import (
 
 // Full measures what Quick does, and all else that needs no waiting: port
 // collision, filtering for each endpoint by itself, the source of hairpinned
-// packets, ICMP errors, TCP's mapping and unsolicited SYNs, the pool of
-// external addresses. What has to be waited for is left to Timers.
+// packets, ICMP errors, TCP's mapping and stray segments, how the box refuses
+// what it stops, the pool of external addresses. What has to be waited for is
+// left to Timers.
 func Full(ctx context.Context, w *Watch, s Subject) (Properties, error) {
 	p := begin(ctx, w, s)
 	m := p.quick()
 	if p.udpPasses {
 		p.full(&m)
 	}
-	if m.TCPFiltering != "" {
-		m.TCPMapping = p.tcpMapping()
-		if m.TCPMapping != mappingNone {
-			m.TCPPorts = p.tcpPorts()
-		}
-		m.TCPUnsolicited = p.tcpUnsolicited()
+	tcpPasses := m.TCPFiltering != "" // which only TCP that passes gives
+	if tcpPasses {
+		p.fullTCP(&m)
 	}
+	p.icmp(&m, tcpPasses)
+	m.StoppedRefusal, m.TCPStoppedRefusal = p.stoppedAnswers(tcpPasses)
 	if err := p.end(); err != nil {
 		return Properties{}, fmt.Errorf("measure: %w", err)
 	}
@@ -42,8 +42,23 @@ func (p *prober) full(m *Properties) {
 	if m.Filtering != string(middlebox.FilterEndpointIndependent) {
 		m.PerEndpoint = yes(p.perEndpoint())
 	}
-	m.ICMPErrors = yes(p.icmpErrors())
+	if f := p.fate(p.udp(p.WAN[2]), p.nobody(p.udp(p.LAN[1]).at())); f.at == nil {
+		m.Refusal = f.answer()
+	}
 	m.DenyInbound = p.deniedInbound()
+}
+
+func (p *prober) fullTCP(m *Properties) {
+	m.TCPMapping = p.tcpMapping()
+	if m.TCPMapping != mappingNone {
+		m.TCPPorts = p.tcpPorts()
+	}
+	if m.TCPFiltering != string(middlebox.FilterEndpointIndependent) {
+		m.TCPPerEndpoint = yes(p.tcpPerEndpoint())
+	}
+	p.tcpUnsolicited(m)
+	p.stray(m)
+	m.TCPDenyInbound = p.tcpDeniedInbound()
 }
 
 // collision has two hosts inside use the same port to the same server. Each
@@ -71,12 +86,6 @@ func (p *prober) perEndpoint() bool {
 		}
 	}
 	return true
-}
-
-// icmpErrors says whether the error for a packet to a port that nobody has,
-// outside, comes back to the endpoint that sent it (RFC 5508, REQ-3).
-func (p *prober) icmpErrors() bool {
-	return p.fate(p.udp(p.LAN[0]), netip.AddrPortFrom(p.WAN[0].Addr, p.watch.ports(1))).refused
 }
 
 // pool says whether a host inside keeps one external address (RFC 4787 §4.1,
@@ -124,25 +133,6 @@ func (p *prober) tcpMapping() string {
 	return found
 }
 
-// tcpUnsolicited says what becomes of a SYN that nobody asked for (RFC 5382,
-// REQ-4). "" is that it gets in.
-func (p *prober) tcpUnsolicited() string {
-	l := p.listen(p.LAN[1], 0)
-	if p.err != nil {
-		return ""
-	}
-	defer l.close()
-	target := l.local
-	if len(p.External) > 0 {
-		target = netip.AddrPortFrom(p.External[0], p.watch.ports(1))
-	}
-	a := p.attempt(p.WAN[2], 0, target)
-	if a.connected {
-		return ""
-	}
-	return treatment(a.dropped, a.refused)
-}
-
 // tcpPorts is ports for TCP, by connections to one server.
 func (p *prober) tcpPorts() string {
 	l := p.listen(p.WAN[0], 0)
@@ -150,30 +140,17 @@ func (p *prober) tcpPorts() string {
 		return ""
 	}
 	defer l.close()
-	first := p.watch.ports(paritySamples)
-	var inside, outside []uint16
-	look := func(n int) middlebox.Ports {
-		for i := len(inside); i < n && p.err == nil; i++ {
-			port := first + uint16(i)
-			d, a := p.connect(p.LAN[0], port, l.local)
-			if p.err != nil {
-				break
-			}
-			if !a.connected {
-				p.fail(fmt.Errorf("from %v port %d to %v: %v; expected a connection", p.LAN[0].Addr, port, l.local, a))
-			} else {
-				inside, outside = append(inside, port), append(outside, (<-l.seen).Port())
-			}
-			p.fail(d.close())
-		}
+	return p.portsBy(func(port uint16) (outside netip.AddrPort) {
+		d, a := p.connect(p.LAN[0], port, l.local)
 		if p.err != nil {
-			return ""
+			return outside
 		}
-		return portsOf(inside, outside)
-	}
-	found := look(samples)
-	if found == middlebox.ParityPorts {
-		found = look(paritySamples)
-	}
-	return string(found)
+		if !a.connected {
+			p.fail(fmt.Errorf("from %v port %d to %v: %v; expected a connection", p.LAN[0].Addr, port, l.local, a))
+		} else {
+			outside = <-l.seen
+		}
+		p.fail(d.close())
+		return outside
+	})
 }

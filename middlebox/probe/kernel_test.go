@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"slices"
 	"testing"
 	"time"
 
@@ -112,7 +111,7 @@ func (l *lab) load(name string, b middlebox.Behaviour) {
 		denied[h.Name] = h.Addrs
 	}
 	rules, err := middlebox.Rules(middlebox.Box{
-		Name: name, Behaviour: b, WAN: "wan", LAN: "lan", WANAddrs: box.WAN, LANPrefix: box.LAN,
+		Name: name, Behaviour: b, WAN: "wan", LAN: "lan", WANAddrs: box.WAN, LANPrefix: box.LAN, Routed: box.Routed(),
 		Denied: denied, LogGroup: l.group,
 	})
 	if err != nil {
@@ -142,22 +141,23 @@ func (l *lab) full(b middlebox.Behaviour, short time.Duration) Properties {
 	if err != nil {
 		l.Fatal(err)
 	}
-	if slices.Contains(m.Block, string(middlebox.UDP)) {
-		return m
-	}
 	if err := Lifetimes(l.Context(), l.watch, l.subject, l.network.Namespace("a"), &m); err != nil {
 		l.Fatal(err)
 	}
-	b.UDPTimeout = short
+	if b.UDPUnreplied > 0 {
+		if err := Stream(l.Context(), l.watch, l.subject, l.network.Namespace("a"), &m); err != nil {
+			l.Fatal(err)
+		}
+	}
+	b.UDPTimeout, b.UDPUnreplied = short, 0
+	b.TCPEstablished, b.TCPTransitory = short, short
 	l.load("a", b)
 	if err := l.watch.Reloaded("a"); err != nil {
 		l.Fatal(err)
 	}
-	timing, refresh, err := Timers(l.Context(), l.watch, l.subject, short)
-	if err != nil {
+	if err := Timers(l.Context(), l.watch, l.subject, Told{short, short, short}, &m); err != nil {
 		l.Fatal(err)
 	}
-	m.Timing, m.Refresh = &timing, refresh
 	return m
 }
 

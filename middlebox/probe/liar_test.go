@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gauntlet/middlebox"
+	"gauntlet/topo/ns"
 )
 
 // changed returns a preset with a change.
@@ -89,23 +90,92 @@ func sorted(list []string) []string {
 // A timer that is not what is declared is caught twice: by the kernel's own
 // number, and by packets.
 func TestLiarTimers(t *testing.T) {
+	const told = 2 * time.Second
+	declared := changed(t, "port-restricted", func(b *middlebox.Behaviour) {
+		b.UDPTimeout, b.TCPEstablished, b.TCPTransitory = told, told, told
+	})
+	for _, c := range []struct {
+		name   string
+		change func(*middlebox.Behaviour)
+		want   []string
+	}{
+		{"none", func(*middlebox.Behaviour) {}, nil},
+		{"UDP", func(b *middlebox.Behaviour) { b.UDPTimeout = 2 * told }, []string{"udp_timeout", "udp_timeout_seconds"}},
+		{"established too long", func(b *middlebox.Behaviour) { b.TCPEstablished = 2 * told }, []string{"tcp_established", "tcp_established_seconds"}},
+		{"established too short", func(b *middlebox.Behaviour) { b.TCPEstablished = told / 2 }, []string{"tcp_established", "tcp_established_seconds"}},
+		{
+			"transitory too long", func(b *middlebox.Behaviour) { b.TCPTransitory = 2 * told },
+			[]string{"tcp_transitory, half-open", "tcp_transitory, half-closed", "tcp_transitory_seconds"},
+		},
+		{
+			"transitory too short", func(b *middlebox.Behaviour) { b.TCPTransitory = told / 2 },
+			[]string{"tcp_transitory, half-open", "tcp_transitory, half-closed", "tcp_transitory_seconds"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			does := declared
+			c.change(&does)
+			l := newLab(t, does)
+			m := l.quick()
+			if err := Lifetimes(t.Context(), l.watch, l.subject, l.network.Namespace("a"), &m); err != nil {
+				t.Fatal(err)
+			}
+			if err := Timers(t.Context(), l.watch, l.subject, Told{told, told, told}, &m); err != nil {
+				t.Fatal(err)
+			}
+			if got := names(Compare(declared, m)); !slices.Equal(got, sorted(c.want)) {
+				t.Errorf("differences in %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A box whose connection tracking goes by other timers than its rules is caught
+// by packets, of a half-closed connection alone.
+func TestLiarHalfClosed(t *testing.T) {
 	const told = time.Second
-	b := changed(t, "port-restricted", func(b *middlebox.Behaviour) { b.UDPTimeout = 2 * told })
+	b := changed(t, "stateful-firewall", func(b *middlebox.Behaviour) { b.TCPTransitory = told })
 	l := newLab(t, b)
+	if err := l.network.Namespace("a").Do(func() error {
+		return ns.WriteSysctl("net.netfilter.nf_conntrack_tcp_timeout_fin_wait", "3")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	m := l.quick()
+	if err := Timers(t.Context(), l.watch, l.subject, Told{TCPTransitory: told}, &m); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(Compare(b, m)); !slices.Equal(got, []string{"tcp_transitory, half-closed"}) {
+		t.Errorf("differences in %q, want the half-closed connections'", got)
+	}
+}
+
+// A box whose streams live no longer than other flows is caught if it declares
+// that they do, and so is one whose new flows end earlier.
+func TestLiarStream(t *testing.T) {
+	const told, stream = 30 * time.Second, time.Minute
+	l := newLab(t, changed(t, "port-restricted", func(b *middlebox.Behaviour) { b.UDPTimeout, b.UDPUnreplied = stream, told }))
 	var m Properties
 	if err := Lifetimes(t.Context(), l.watch, l.subject, l.network.Namespace("a"), &m); err != nil {
 		t.Fatal(err)
 	}
-	timing, _, err := Timers(t.Context(), l.watch, l.subject, told)
-	if err != nil {
+	if err := Stream(t.Context(), l.watch, l.subject, l.network.Namespace("a"), &m); err != nil {
 		t.Fatal(err)
 	}
-	m.Timing = &timing
-	b.UDPTimeout = told
-	got := names(Compare(b, m))
-	for _, want := range []string{"udp_timeout", "udp_timeout_seconds"} {
-		if !slices.Contains(got, want) {
-			t.Errorf("differences in %q, want one in %s", got, want)
+	if m.UDPUnreplied != 30 || m.UDPTimeout != 60 {
+		t.Errorf("%d s and %d s of a stream, want 30 and 60", m.UDPUnreplied, m.UDPTimeout)
+	}
+	for want, declared := range map[string]func(*middlebox.Behaviour){
+		"udp_timeout_seconds":           func(b *middlebox.Behaviour) { b.UDPTimeout, b.UDPUnreplied = 2*stream, told },
+		"udp_unreplied_timeout_seconds": func(b *middlebox.Behaviour) { b.UDPTimeout, b.UDPUnreplied = stream, 2*told },
+		"":                              func(b *middlebox.Behaviour) { b.UDPTimeout, b.UDPUnreplied = stream, told },
+	} {
+		got := slices.DeleteFunc(names(Compare(changed(t, "port-restricted", declared), m)), func(name string) bool {
+			return !strings.HasPrefix(name, "udp_")
+		})
+		if strings.Join(got, " ") != want {
+			t.Errorf("differences in %q, want %q", got, want)
 		}
 	}
 }
@@ -140,6 +210,8 @@ func TestChains(t *testing.T) {
 		{"confirming-router", "full-cone"},
 		{"stateful-firewall", "full-cone"},
 		{"port-restricted", "stateful-firewall"},
+		{"cgnat", "stateful-firewall"},
+		{"cgnat", "open", "restricted-cone"},
 		{"open", "full-cone"},
 		{"udp-blocked", "port-restricted"},
 		{"login-blocked", "tcp-blocked"},

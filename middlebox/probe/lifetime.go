@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,29 +18,26 @@ import (
 // of the kernel's clock, so that some of the first second is gone.
 const countdown = 20 * time.Millisecond
 
-// Lifetimes reads from a box's connection tracking how long a new UDP flow and
-// an established TCP connection are going to live without a packet, in whole
-// seconds, and sets UDPTimeout and TCPEstablished. What doesn't pass is left
-// alone.
+// Lifetimes reads from a box's connection tracking how long a new UDP flow, an
+// established TCP connection and one whose SYN has no answer are going to live
+// without a packet, in whole seconds, and sets UDPTimeout, TCPEstablished and
+// TCPTransitory. What doesn't pass is left alone.
 func Lifetimes(ctx context.Context, w *Watch, s Subject, box *ns.Handle, m *Properties) error {
 	p := begin(ctx, w, s)
 	if p.udpPasses {
-		from := p.udp(p.LAN[0])
-		p.observe(from, p.udp(p.WAN[0]))
-		m.UDPTimeout = p.remaining(box, unix.IPPROTO_UDP, from.at())
+		m.UDPTimeout = p.lifetime(box, unix.IPPROTO_UDP, func() (netip.AddrPort, time.Time, time.Time) {
+			f := p.fresh()
+			return f.inside.at(), f.earliest, f.made
+		})
 	}
 	if m.TCPFiltering != "" { // which only TCP that passes gives
-		if l := p.listen(p.WAN[0], 0); p.err == nil {
-			defer l.close()
-			port := p.watch.ports(1)
-			if d, _ := p.connect(p.LAN[0], port, l.local); p.err == nil {
-				m.TCPEstablished = p.remaining(box, unix.IPPROTO_TCP, netip.AddrPortFrom(p.LAN[0].Addr, port))
-				p.fail(d.close())
-			}
+		of := func(how phase) int {
+			return p.lifetime(box, unix.IPPROTO_TCP, func() (netip.AddrPort, time.Time, time.Time) {
+				c := p.connectionTo(p.LAN[0], p.WAN[0], how)
+				return c.inside.at(), c.earliest, c.made
+			})
 		}
-	}
-	if m.TCPFiltering != "" && p.err == nil {
-		m.TCPTransitory = p.transitory(box)
+		m.TCPEstablished, m.TCPTransitory = of(established), of(halfOpen)
 	}
 	if err := p.end(); err != nil {
 		return fmt.Errorf("read lifetime of flows: %w", err)
@@ -49,47 +45,67 @@ func Lifetimes(ctx context.Context, w *Watch, s Subject, box *ns.Handle, m *Prop
 	return nil
 }
 
-// transitory has a SYN arrive where nobody answers, and returns how long its
-// connection is going to live.
-func (p *prober) transitory(box *ns.Handle) int {
-	silent := netip.AddrPortFrom(p.WAN[0].Addr, p.watch.ports(1))
-	var fd int
-	err := p.WAN[0].Space.Do(func() (err error) {
-		if fd, err = tcpSocket(silent); err != nil {
-			return err
+// pace is how often a flow has a packet each way until it is a stream: more often
+// than the shortest timer, a second, needs.
+const pace = 200 * time.Millisecond
+
+// Stream reads from a box's connection tracking how long a UDP flow is going to
+// live that is a stream, and sets UDPTimeout; what that was, of a new flow, is
+// UDPUnreplied. It takes as long as a flow takes to be one.
+func Stream(ctx context.Context, w *Watch, s Subject, box *ns.Handle, m *Properties) error {
+	p := begin(ctx, w, s)
+	m.UDPUnreplied = m.UDPTimeout
+	m.UDPTimeout = p.lifetime(box, unix.IPPROTO_UDP, func() (netip.AddrPort, time.Time, time.Time) {
+		inside, outside := p.udp(p.LAN[0]), p.udp(p.WAN[0])
+		external := p.observe(inside, outside)
+		for began := time.Now(); p.err == nil && time.Since(began) <= middlebox.UDPStream+pace; p.until(time.Now().Add(pace)) {
+			if !p.reaches(outside, external, inside) && p.err == nil {
+				p.fail(fmt.Errorf("from %v to %v: an answer was lost", outside.at(), external))
+			}
+			p.observe(inside, outside)
 		}
-		nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}} // of what comes is let to it
-		err = errors.Join(
-			unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]}),
-			unix.Listen(fd, 1))
-		if err != nil {
-			err = errors.Join(err, unix.Close(fd))
-		}
-		return err
+		earliest := time.Now()
+		p.observe(inside, outside)
+		return inside.at(), earliest, time.Now()
 	})
-	if err != nil {
-		p.fail(fmt.Errorf("listen without answering at %v: %w", silent, err))
-		return 0
+	if err := p.end(); err != nil {
+		return fmt.Errorf("read lifetime of a stream: %w", err)
 	}
-	defer func() { p.fail(unix.Close(fd)) }()
-	from := netip.AddrPortFrom(p.LAN[0].Addr, p.watch.ports(1))
-	d, err := dial(p.LAN[0], from, silent)
-	if err != nil {
-		p.fail(fmt.Errorf("connect from %v to %v: %w", from, silent, err))
-		return 0
-	}
-	if p.udpPasses {
-		p.fail(p.fence(p.ctx))
-	}
-	seconds := p.remaining(box, unix.IPPROTO_TCP, from)
-	p.fail(d.close())
-	return seconds
+	return nil
 }
 
-// remaining returns from how many seconds a flow's timer has begun to count
-// down. The kernel shows what is left in whole seconds.
+// lifetime returns from how many seconds the timer of a new flow has begun to
+// count down. It makes another one where the machine was too busy to say.
+func (p *prober) lifetime(box *ns.Handle, protocol uint8, flow func() (inside netip.AddrPort, earliest, made time.Time)) int {
+	for try := 1; p.err == nil; try++ {
+		inside, earliest, made := flow()
+		p.until(made.Add(countdown))
+		youngest := time.Since(made)
+		shown := p.remaining(box, protocol, inside)
+		if seconds, ok := begunFrom(shown, youngest, time.Since(earliest)); ok && p.err == nil {
+			return seconds
+		} else if try == timerTries && p.err == nil {
+			p.fail(fmt.Errorf("%d times in a row, the timer of a flow was read too late", try))
+		}
+	}
+	return 0
+}
+
+// tick is the longest of the kernel's clock, CONFIG_HZ_100.
+const tick = 10 * time.Millisecond
+
+// begunFrom returns the whole seconds that a timer counts down from, which shows
+// what is left in whole seconds, rounded down, at an age between two, give or
+// take a tick. It is false if several numbers fit.
+func begunFrom(shown int, youngest, oldest time.Duration) (int, bool) {
+	youngest, oldest = youngest-tick, oldest+tick
+	least := shown + int((youngest+time.Second-1)/time.Second)
+	most := shown + 1 + int((oldest-1)/time.Second) // less than shown + 1 s + oldest
+	return least, least == most
+}
+
+// remaining returns what is left of a flow's timer, as the kernel shows it.
 func (p *prober) remaining(box *ns.Handle, protocol uint8, inside netip.AddrPort) int {
-	p.until(time.Now().Add(countdown))
 	if p.err != nil {
 		return 0
 	}
@@ -110,7 +126,7 @@ func (p *prober) remaining(box *ns.Handle, protocol uint8, inside netip.AddrPort
 	}
 	for _, f := range flows {
 		if f.Forward.Protocol == protocol && f.Forward.SrcIP.Equal(net.IP(inside.Addr().AsSlice())) && f.Forward.SrcPort == inside.Port() {
-			return int(f.TimeOut) + 1
+			return int(f.TimeOut)
 		}
 	}
 	p.fail(fmt.Errorf("no flow from %v", inside))
@@ -129,34 +145,54 @@ func Idle(ctx context.Context, w *Watch, s Subject, set time.Duration) (string, 
 	return word, nil
 }
 
+// idle tries once more where the machine was too busy for the busy connection to
+// be so.
 func (p *prober) idle(set time.Duration) string {
+	for try := 1; p.err == nil; try++ {
+		if word, inTime := p.idleOnce(set); inTime {
+			return word
+		} else if try == timerTries {
+			p.fail(fmt.Errorf("%d times in a row, a connection was left silent for too long for a timer of %v", try, set))
+		}
+	}
+	return ""
+}
+
+// idleOnce says whether nothing was too late.
+func (p *prober) idleOnce(set time.Duration) (word string, inTime bool) {
 	l := p.listen(p.WAN[0], p.servicePort())
 	if p.err != nil {
-		return ""
+		return "", true
 	}
 	defer l.close()
 	begun := time.Now()
 	port := p.watch.ports(2)
 	silent, _ := p.connect(p.LAN[0], port, l.local)
 	if p.err != nil {
-		return ""
+		return "", true
 	}
 	defer func() { p.fail(silent.close()) }()
 	busy, _ := p.connect(p.LAN[0], port+1, l.local)
 	if p.err != nil {
-		return ""
+		return "", true
 	}
 	defer func() { p.fail(busy.close()) }()
+	last := begun
 	for _, part := range []float64{0.5, 1, 1.5} {
 		p.until(begun.Add(time.Duration(part * float64(set))))
-		if !p.carries(busy, port+1) {
-			return ""
+		carried := p.carries(busy, port+1)
+		if !carried && p.err == nil && float64(time.Since(last)) > (1-margin)*float64(set) {
+			return "", false
 		}
+		if !carried {
+			return cutBusy, true
+		}
+		last = time.Now()
 	}
 	if p.carries(silent, port) {
-		return kept
+		return kept, true
 	}
-	return cut
+	return cut, true
 }
 
 // servicePort is a TCP port outside that can be reached: any, or one of the

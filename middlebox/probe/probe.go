@@ -12,7 +12,6 @@ package probe
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -42,6 +41,9 @@ type Subject struct {
 	// Pace is the least time between two packets of one side; 0 is no limit. A
 	// box that limits rates needs it.
 	Pace time.Duration
+	// Mapped is called when a port mapping was answered, and returns when the box
+	// keeps to it; nil is that it does so at once.
+	Mapped func() error
 }
 
 // Target is a host outside that a box may keep out of reach.
@@ -65,6 +67,8 @@ type prober struct {
 	inside    *socket // of the fence
 	outside   *socket
 	sockets   []*socket
+	stations  map[netip.Addr]*station
+	points    []*point
 	unpin     func() // lets go of the processor
 	nonce     [pcpNonce]byte
 }
@@ -75,8 +79,13 @@ func begin(ctx context.Context, w *Watch, s Subject) *prober {
 	p := &prober{Subject: s, ctx: ctx, watch: w}
 	p.unpin, p.err = pin()
 	p.inside, p.outside = p.udp(p.LAN[0]), p.udp(p.WAN[0])
-	first := p.fate(p.inside, p.outside.at())
-	p.udpPasses = first.at != nil
+	if first := p.send(p.inside, p.outside.at()); p.err == nil {
+		f, err := first.await(ctx, first.fated)
+		if err != nil {
+			p.fail(fmt.Errorf("from %v to %v: %w", p.inside.at(), p.outside.at(), err))
+		}
+		p.udpPasses = f.at != nil
+	}
 	return p
 }
 
@@ -86,6 +95,12 @@ func (p *prober) end() error {
 		p.unpin()
 	}
 	for _, s := range p.sockets {
+		s.close()
+	}
+	for _, e := range p.points {
+		p.fail(e.close())
+	}
+	for _, s := range p.stations {
 		s.close()
 	}
 	return p.err
@@ -160,15 +175,23 @@ func (p *prober) observe(from, to *socket) netip.AddrPort {
 
 // fate sends a packet and returns all that happened to it.
 func (p *prober) fate(from *socket, to netip.AddrPort) fate {
-	sent := p.send(from, to)
+	return p.becomes(p.send(from, to), from, to)
+}
+
+// becomes returns all that happened to a packet that was sent.
+func (p *prober) becomes(sent *packet, from receiver, to netip.AddrPort) fate {
 	for round := 0; p.err == nil; round++ {
 		if p.udpPasses {
 			p.fail(p.fence(p.ctx))
-		} else if _, err := sent.await(p.ctx, sent.fated); err != nil {
-			p.fail(fmt.Errorf("from %v to %v: %w", from.at(), to, err))
+		} else {
+			p.fail(p.ping())
 		}
 		if p.err == nil {
-			p.fail(errors.Join(p.watch.sync(p.ctx), from.refusals(), p.drain()))
+			p.fail(p.watch.sync(p.ctx))
+			if s, ok := from.(*socket); ok {
+				p.fail(s.refusals())
+			}
+			p.fail(p.drain())
 		}
 		// What left no trace until the fence has come back has vanished. There
 		// is a second fence since a kernel with several processors may let the
@@ -183,6 +206,11 @@ func (p *prober) fate(from *socket, to netip.AddrPort) fate {
 // drain has all sockets report what has arrived.
 func (p *prober) drain() error {
 	for _, s := range p.sockets {
+		if err := s.drain(); err != nil {
+			return fmt.Errorf("read what arrived at %v: %w", s.local, err)
+		}
+	}
+	for _, s := range p.stations {
 		if err := s.drain(); err != nil {
 			return err
 		}
@@ -233,13 +261,17 @@ func (p *prober) barrier() func(context.Context) error {
 // reaches says whether a packet from outside to an address arrives at a socket
 // inside.
 func (p *prober) reaches(from *socket, to netip.AddrPort, at *socket) bool {
-	f := p.fate(from, to)
+	return p.reached(p.fate(from, to), from, to, at)
+}
+
+// reached says whether what was sent has arrived where it alone may.
+func (p *prober) reached(f fate, from receiver, to netip.AddrPort, at receiver) bool {
 	if f.at != nil && f.at != at {
 		p.fail(fmt.Errorf("from %v to %v: arrived at %v, which is not %v", from.at(), to, f.at.at(), at.at()))
 	}
 	if p.err != nil || f.at != at {
 		return false
 	}
-	p.rewritten = p.rewritten || f.from != from.local
+	p.rewritten = p.rewritten || f.from != from.at()
 	return true
 }

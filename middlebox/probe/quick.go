@@ -135,6 +135,8 @@ func (p *prober) hairpin() (bool, string) {
 		return false, ""
 	case f.from == of[first]:
 		return true, external
+	case slices.Contains(p.External, f.from.Addr()):
+		return true, anotherExternal
 	case f.from == first.local:
 		return true, internal
 	}
@@ -145,15 +147,11 @@ func (p *prober) hairpin() (bool, string) {
 // external port that nobody has, or to a host behind a firewall. "" is that it
 // gets in.
 func (p *prober) unsolicited() string {
-	target := p.udp(p.LAN[1]).at()
-	if len(p.External) > 0 {
-		target = netip.AddrPortFrom(p.External[0], p.watch.ports(1))
-	}
-	f := p.fate(p.udp(p.WAN[2]), target)
+	f := p.fate(p.udp(p.WAN[2]), p.nobody(p.udp(p.LAN[1]).at()))
 	if f.at != nil {
 		return ""
 	}
-	return treatment(f.dropped, f.refused)
+	return treatment(f.dropped, f.refused())
 }
 
 // treatment is the scenario file's word for what stops a packet. A box that

@@ -19,17 +19,60 @@ type Host struct {
 	Addr  netip.Addr
 }
 
+// queue is the receive queue of a socket: whatever comes into it is reported.
+type queue struct {
+	raw    syscall.RawConn
+	report func(data []byte, from netip.AddrPort)
+	done   chan struct{}
+
+	mu  sync.Mutex // held while the queue is read
+	buf []byte
+}
+
+// begin reads what arrives until the socket is closed, which closes done.
+func (q *queue) begin(raw syscall.RawConn, size int, report func([]byte, netip.AddrPort)) {
+	q.raw, q.report, q.buf, q.done = raw, report, make([]byte, size), make(chan struct{})
+	go func() {
+		defer close(q.done)
+		// The function is called whenever there may be something to take, and says
+		// never that it has enough.
+		q.raw.Read(func(fd uintptr) bool {
+			q.take(int(fd))
+			return false
+		})
+	}()
+}
+
+// take reports all that is in the queue. Whoever returns from it knows that
+// nothing which had arrived before is still unreported.
+func (q *queue) take(fd int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		n, from, err := unix.Recvfrom(fd, q.buf, unix.MSG_DONTWAIT)
+		source, v4 := from.(*unix.SockaddrInet4)
+		switch {
+		case err == nil && v4:
+			q.report(q.buf[:n], netip.AddrPortFrom(netip.AddrFrom4(source.Addr), uint16(source.Port)))
+		case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EBADF):
+			return
+		}
+		// Any other error is that of an ICMP message, which refusals reads.
+	}
+}
+
+// drain reports all that has arrived.
+func (q *queue) drain() error {
+	return q.raw.Control(func(fd uintptr) { q.take(int(fd)) })
+}
+
 // socket is a UDP socket of the probe. Whatever arrives at it is reported to
 // the Watch.
 type socket struct {
+	queue
 	watch *Watch
 	conn  *net.UDPConn
-	raw   syscall.RawConn
 	local netip.AddrPort
-	done  chan struct{}
-
-	mu  sync.Mutex // held while the queue is read
-	buf [2 * payloadSize]byte
 }
 
 // udp opens a socket. Port 0 is one of the probe's own.
@@ -38,16 +81,17 @@ func (w *Watch) udp(at Host, port uint16) (*socket, error) {
 		port = w.ports(1)
 	}
 	local := netip.AddrPortFrom(at.Addr, port)
-	s := &socket{watch: w, local: local, done: make(chan struct{})}
+	s := &socket{watch: w, local: local}
+	var raw syscall.RawConn
 	err := at.Space.Do(func() (err error) {
 		if s.conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(local)); err != nil {
 			return err
 		}
-		if s.raw, err = s.conn.SyscallConn(); err != nil {
+		if raw, err = s.conn.SyscallConn(); err != nil {
 			return err
 		}
 		var set error
-		err = s.raw.Control(func(fd uintptr) {
+		err = raw.Control(func(fd uintptr) {
 			set = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_RECVERR, 1)
 		})
 		return errors.Join(err, set)
@@ -59,47 +103,12 @@ func (w *Watch) udp(at Host, port uint16) (*socket, error) {
 		}
 		return nil, err
 	}
-	go s.read()
-	return s, nil
-}
-
-// read takes what arrives until the socket is closed.
-func (s *socket) read() {
-	defer close(s.done)
-	// The function is called whenever there may be something to take, and says
-	// never that it has enough.
-	s.raw.Read(func(fd uintptr) bool {
-		s.take(int(fd))
-		return false
-	})
-}
-
-// take reports all that is in the socket's queue. Whoever returns from it knows
-// that nothing which had arrived before is still unreported.
-func (s *socket) take(fd int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
-		n, from, err := unix.Recvfrom(fd, s.buf[:], unix.MSG_DONTWAIT)
-		source, v4 := from.(*unix.SockaddrInet4)
-		switch {
-		case err == nil && v4:
-			if p := s.watch.find(s.buf[:n]); p != nil {
-				p.arrive(s, netip.AddrPortFrom(netip.AddrFrom4(source.Addr), uint16(source.Port)))
-			}
-		case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EBADF):
-			return
+	s.begin(raw, 2*payloadSize, func(data []byte, from netip.AddrPort) {
+		if p := w.find(data); p != nil {
+			p.arrive(s, from)
 		}
-		// Any other error is that of an ICMP message, which refusals reads.
-	}
-}
-
-// drain reports all that has arrived.
-func (s *socket) drain() error {
-	if err := s.raw.Control(func(fd uintptr) { s.take(int(fd)) }); err != nil {
-		return fmt.Errorf("read what arrived at %v: %w", s.local, err)
-	}
-	return nil
+	})
+	return s, nil
 }
 
 func (s *socket) close() {
@@ -131,13 +140,13 @@ func (s *socket) refusals() error {
 		more = false
 		var received error
 		err := s.raw.Control(func(fd uintptr) {
-			n, _, _, _, err := unix.Recvmsg(int(fd), payload, control, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+			n, controls, _, _, err := unix.Recvmsg(int(fd), payload, control, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 			if received = err; err != nil {
 				return
 			}
 			more = true
 			if p := s.watch.find(payload[:n]); p != nil {
-				p.refuse()
+				p.refuse(queuedWord(control[:controls]))
 			}
 		})
 		if err != nil {
@@ -148,4 +157,17 @@ func (s *socket) refusals() error {
 		}
 	}
 	return nil
+}
+
+// queuedWord names the ICMP error that an error queue's control message is
+// about: struct sock_extended_err of linux/errqueue.h.
+func queuedWord(control []byte) string {
+	const origin, kind, code, icmp = 4, 5, 6, 2 // offsets, and SO_EE_ORIGIN_ICMP
+	messages, err := unix.ParseSocketControlMessage(control)
+	for _, m := range messages {
+		if err == nil && m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_RECVERR && len(m.Data) > code && m.Data[origin] == icmp {
+			return icmpWord(m.Data[kind], m.Data[code])
+		}
+	}
+	return "local" // the sender's own kernel
 }

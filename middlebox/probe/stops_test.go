@@ -5,6 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
 	"gauntlet/middlebox"
 )
 
@@ -90,5 +94,24 @@ func TestIdle(t *testing.T) {
 				t.Errorf("%s that cuts after %v: %s after %v, want %s", name, idle, got, short, want)
 			}
 		}
+	}
+}
+
+// A box that cuts off connections that aren't silent either is told apart.
+func TestIdleCutsBusy(t *testing.T) {
+	declared := changed(t, "port-restricted", func(b *middlebox.Behaviour) { b.TCPIdle = time.Hour })
+	l := newLab(t, declared)
+	pushed := []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{flagPSH}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0}},
+	}
+	l.lie(nftables.ChainHookForward, slices.Concat(of("lan", unix.IPPROTO_TCP), pushed, []expr.Any{logged(middlebox.TCPIdleRule), drop})...)
+	got, err := Idle(t.Context(), l.watch, l.subject, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if differences := Compare(declared, Properties{TCPIdle: got}); got != cutBusy || !slices.Contains(names(differences), "tcp_idle") {
+		t.Errorf("%q, and differences in %q; want %s", got, differences, cutBusy)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"gauntlet/middlebox"
 )
 
 // ssdpPort is the UDP port of SSDP, UPnP Device Architecture 1.1 §1.3.
@@ -27,10 +29,10 @@ const (
 const maxDescription = 256 << 10
 
 // askUPnP finds the box by a search for it alone (UPnP Device Architecture 1.1
-// §1.3.2, unicast), reads its description, and asks for a UDP mapping of the
+// §1.3.2, unicast), reads its description, and asks for a mapping of the
 // same port outside, as AddPortMapping does (WANIPConnection:1 §2.4.16), or
 // gives it back (§2.4.17).
-func askUPnP(p *prober, at Host, gateway netip.Addr, port uint16, seconds uint32) (uint16, error) {
+func askUPnP(p *prober, at Host, gateway netip.Addr, of middlebox.Protocol, port uint16, seconds uint32) (uint16, error) {
 	search := fmt.Sprintf("M-SEARCH * HTTP/1.1\r\nHOST: %v:%d\r\nMAN: \"ssdp:discover\"\r\nST: %s\r\n\r\n", gateway, ssdpPort, upnpDevice)
 	answer, err := exchange(p.ctx, at, netip.AddrPortFrom(gateway, ssdpPort), []byte(search))
 	if err != nil {
@@ -48,7 +50,7 @@ func askUPnP(p *prober, at Host, gateway netip.Addr, port uint16, seconds uint32
 		return 0, err
 	}
 	action, arguments := "DeletePortMapping", fmt.Sprintf(
-		"<NewRemoteHost></NewRemoteHost><NewExternalPort>%d</NewExternalPort><NewProtocol>UDP</NewProtocol>", port)
+		"<NewRemoteHost></NewRemoteHost><NewExternalPort>%d</NewExternalPort><NewProtocol>%s</NewProtocol>", port, strings.ToUpper(string(of)))
 	if seconds > 0 {
 		action = "AddPortMapping"
 		arguments += fmt.Sprintf("<NewInternalPort>%d</NewInternalPort><NewInternalClient>%v</NewInternalClient><NewEnabled>1</NewEnabled>"+

@@ -31,6 +31,7 @@ type Watch struct {
 	port    uint16
 	packets map[uint64]*packet
 	streams map[netip.AddrPort]*stream // by the address that connects, as the box's hooks see it first
+	points  map[netip.AddrPort]*point  // TCP endpoints that are not the kernel's
 	logs    []*watched
 
 	services sync.Mutex // held by who listens at a service's port outside, which measurements share
@@ -48,7 +49,7 @@ func NewWatch() *Watch {
 	return &Watch{
 		next:    rand.Uint64(),
 		port:    firstPort + uint16(rand.IntN(lastPort-firstPort)),
-		packets: map[uint64]*packet{}, streams: map[netip.AddrPort]*stream{},
+		packets: map[uint64]*packet{}, streams: map[netip.AddrPort]*stream{}, points: map[netip.AddrPort]*point{},
 	}
 }
 
@@ -184,10 +185,29 @@ func (w *Watch) dropped(box, rule string, ip []byte) {
 	transport := ip[int(ip[0]&15)*4:]
 	switch ip[9] {
 	case unix.IPPROTO_UDP:
-		if p := w.find(transport[8:]); p != nil {
+		if p := w.find(transport[udpHeader:]); p != nil {
 			p.drop(Drop{box, rule})
 		}
+	case unix.IPPROTO_ICMP:
+		if len(transport) < icmpHeader+ipHeader {
+			return
+		}
+		if _, _, protocol, quoted, ok := parseQuoted(transport[icmpHeader:]); ok {
+			header := udpHeader
+			if protocol == unix.IPPROTO_TCP {
+				header = tcpHeader
+			}
+			if p := w.find(quoted[min(header, len(quoted)):]); p != nil {
+				p.drop(Drop{box, rule})
+			}
+		}
 	case unix.IPPROTO_TCP:
+		if len(transport) > tcpHeader { // a segment that is followed has no options
+			if p := w.find(transport[tcpHeader:]); p != nil {
+				p.drop(Drop{box, rule})
+				return
+			}
+		}
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:16])), binary.BigEndian.Uint16(transport))
 		w.mu.Lock()
 		s := w.streams[from]

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gauntlet/middlebox"
@@ -45,10 +46,41 @@ func TestPortsOf(t *testing.T) {
 		}), middlebox.RandomPorts},
 	}
 	for _, c := range cases {
-		if got := portsOf(inside, c.outside); got != c.want {
+		var seen []mapped
+		for i, port := range c.outside {
+			seen = append(seen, mapped{inside[i], netip.AddrPortFrom(netip.MustParseAddr("198.18.1.1"), port)})
+		}
+		if got := portsOf(seen); got != c.want {
 			t.Errorf("%s: %v is %s, want %s", c.name, c.outside, got, c.want)
 		}
 	}
+	// Each of three addresses, which come in no order, has a sequence of its own.
+	var seen []mapped
+	next := [3]uint16{1024, 50000, 65534}
+	for i, a := range []byte{0, 0, 1, 2, 0, 1, 1, 2, 0, 2, 2, 1, 0, 1} {
+		seen = append(seen, mapped{uint16(20000 + i), netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, 1, a}), next[a])})
+		if next[a]++; next[a] == 0 {
+			next[a] = 1024
+		}
+	}
+	if got := portsOf(seen); got != middlebox.SequentialPorts {
+		t.Errorf("a sequence for each of three addresses is %s", got)
+	}
+}
+
+// What was dropped is not waited for.
+func TestAwaitDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, begun := NewWatch().packet(), time.Now()
+		p.drop(Drop{"box", middlebox.NoPortRule})
+		if f, err := p.await(t.Context(), p.fated); err != nil || f.dropped == nil {
+			t.Errorf("its fate: %v, %v", f, err)
+		}
+		_, err := p.await(t.Context(), p.arrived)
+		if err == nil || err.Error() != "a packet that must arrive was dropped by rule no-port of box" || time.Since(begun) > 0 {
+			t.Errorf("its arrival, after %v: %v", time.Since(begun), err)
+		}
+	})
 }
 
 func TestMappingOf(t *testing.T) {
@@ -138,6 +170,50 @@ func TestCompareTiming(t *testing.T) {
 	open.Timing = &Timing{Set: 2, Alive: 1, Dead: 2}
 	if got := Compare(middlebox.Behaviour{}, open); len(got) != 1 {
 		t.Errorf("a router that forgets flows: %q, want one difference", got)
+	}
+}
+
+// The kernel shows what is left of a timer in whole seconds. How old the flow is
+// is known as a range.
+func TestBegunFrom(t *testing.T) {
+	const ms = time.Millisecond
+	cases := []struct {
+		shown            int
+		youngest, oldest time.Duration
+		want             int // 0 is that it can't be said
+	}{
+		{299, 20 * ms, 25 * ms, 300},
+		{299, 20 * ms, 900 * ms, 300},
+		{299, 20 * ms, 995 * ms, 0}, // a tick more, and it may be 301
+		{298, 1100 * ms, 1200 * ms, 300},
+		{298, 900 * ms, 1200 * ms, 0},
+		{296, 3500 * ms, 3600 * ms, 300},
+	}
+	for _, c := range cases {
+		got, ok := begunFrom(c.shown, c.youngest, c.oldest)
+		if ok != (c.want != 0) || ok && got != c.want {
+			t.Errorf("%d s left at an age of %v to %v: from %d s, %v; want %d", c.shown, c.youngest, c.oldest, got, ok, c.want)
+		}
+	}
+}
+
+// What is urgent and due comes first, and all else in order.
+func TestNextEvent(t *testing.T) {
+	now := time.Unix(100, 0)
+	at := func(seconds int, urgent bool) event { return event{at: time.Unix(int64(seconds), 0), urgent: urgent} }
+	for _, c := range []struct {
+		events []event
+		want   int
+	}{
+		{[]event{at(97, false), at(96, false), at(98, false)}, 1},
+		{[]event{at(97, false), at(99, true), at(98, true)}, 2},
+		{[]event{at(97, false), at(101, true)}, 0},
+		{[]event{at(103, false), at(101, true)}, 1},
+		{[]event{at(101, false), at(102, true)}, 0},
+	} {
+		if got := next(c.events, now); got != c.want {
+			t.Errorf("%+v: %d is next, want %d", c.events, got, c.want)
+		}
 	}
 }
 

@@ -1,15 +1,17 @@
 """A node that sends straight to its peer or through a relay, and that may lie.
 
-Its settings: route is direct or relay; forward is whom a relay sends on to; known
+Its settings: route is direct, tcp (the same, as a stream) or relay; forward is whom a relay sends on to; known
 are addresses of hosts that nobody else tells of; lie is what it does in secret or says falsely:
   claims-direct  says direct while its payload goes through the relay
   two-paths      sends its payload a second time, over TCP
+  stripes        has the relay take its payload too, in STRIPES pieces over as many flows
   secret-relay   has the relay carry its media too, beside the direct path
   secret-tap     sends its media to the relay too, which keeps it
 """
 import base64, json, socket, sys, threading, time
 
 PEER, FORWARD, MEDIA, SECRET, TAP = 7, 8, 9, 10, 11  # ports
+STRIPES = 6
 addresses, settings, calls = {}, {}, {}
 
 def udp(port=0):
@@ -66,8 +68,19 @@ def media(callee, stop):
             s.sendto(bytes(67), (addresses["relay"], TAP))
         sent += 1
 
+def stripe(payload, address):
+    size = -(-len(payload) // STRIPES)
+    for at in range(0, len(payload), size):
+        with udp() as s:
+            s.sendto(payload[at:at + size], address)
+
 def send(callee, payload):
     relayed = settings["route"] == "relay"
+    if settings["lie"] == "stripes":
+        stripe(payload, (addresses["relay"], TAP))
+    if settings["route"] == "tcp":
+        stream(payload, addresses[callee])
+        return {"path": {"path": "direct"}}
     with udp() as s:
         s.settimeout(1)
         s.sendto(payload, (addresses["relay"], FORWARD) if relayed else (addresses[callee], PEER))

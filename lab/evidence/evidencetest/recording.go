@@ -41,6 +41,8 @@ type Recording struct {
 	Hairpin map[string]bool
 	// Block stops a transport at a box, both ways.
 	Block map[string]string
+	// Blind taps see nothing.
+	Blind map[string]bool
 
 	entries   []*entry
 	taps      []string
@@ -70,7 +72,7 @@ type tapped struct {
 func New(t testing.TB, world evidence.World) *Recording {
 	return &Recording{
 		t: t, World: world, Now: Start, nextPort: 20000,
-		Symmetric: map[string]bool{}, Leaky: map[string]bool{}, Hairpin: map[string]bool{}, Block: map[string]string{},
+		Symmetric: map[string]bool{}, Leaky: map[string]bool{}, Hairpin: map[string]bool{}, Block: map[string]string{}, Blind: map[string]bool{},
 	}
 }
 

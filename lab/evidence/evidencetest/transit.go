@@ -188,6 +188,9 @@ func (r *Recording) owner(address netip.Addr) string {
 }
 
 func (r *Recording) see(tap string, p evidence.Packet) {
+	if r.Blind[tap] {
+		return
+	}
 	i := slices.Index(r.taps, tap)
 	if i < 0 {
 		i = len(r.taps)
