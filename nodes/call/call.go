@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gauntlet/nodes/control"
@@ -25,6 +26,7 @@ type Call struct {
 	caller  bool
 	record  *directory.Record // of the callee, at the caller's
 	stream  *stream
+	relayed atomic.Uint64 // packets that came over relays
 
 	mu         sync.Mutex
 	link       *link.Conn // signalling now
@@ -141,16 +143,9 @@ func (c *Call) Accepted() time.Time {
 	return c.agreed
 }
 
-// Relayed is how many packets came to this end over relays so far, while these
-// were held.
-func (c *Call) Relayed() (packets uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range c.paths.legs {
-		packets += r.heard.Load()
-	}
-	return packets
-}
+// Relayed is how many packets came to this end over relays so far, also over
+// those that are gone.
+func (c *Call) Relayed() uint64 { return c.relayed.Load() }
 
 // Stats is what this end received so far.
 func (c *Call) Stats() media.Stats { return c.stream.receiver.Stats() }

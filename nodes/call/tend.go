@@ -25,7 +25,12 @@ func (c *Call) take(r *route, packet []byte) {
 	if _, err := c.stream.receiver.Receive(packet, time.Now()); err != nil {
 		return
 	}
-	if r.heard.Add(1) == 1 && r.relay >= 0 {
+	first := r.heard.Add(1) == 1
+	if r.relay < 0 {
+		return
+	}
+	c.relayed.Add(1)
+	if first {
 		select { // the other end may have moved there
 		case c.poke <- struct{}{}:
 		default:
