@@ -131,8 +131,8 @@ func (r *single) payload(size int) []byte {
 }
 
 func limitOf(st *scenario.Step) time.Duration {
-	if st.Within > 0 {
-		return st.Within
+	if st.Within != nil {
+		return *st.Within
 	}
 	return defaultLimit
 }

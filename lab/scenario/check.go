@@ -190,6 +190,13 @@ func (c *checker) steps() {
 		}
 		c.action(under(path, kinds[0]), st)
 		c.expect(path, kinds[0], st)
+		switch {
+		case st.Within == nil:
+		case st.Action() != "":
+			c.at(under(path, "within"), "a %s waits for nothing; expected no within", kinds[0])
+		case *st.Within == 0:
+			c.at(under(path, "within"), "0s; expected a time for the function, or no within")
+		}
 	}
 }
 

@@ -187,7 +187,7 @@ type Step struct {
 	// What the wire must show.
 	Expect *Expect `yaml:"expect" json:"expect,omitempty"`
 	// How long the function may take; 10s if left out.
-	Within time.Duration `yaml:"within" json:"within,omitempty" jsonschema:"type=string"`
+	Within *time.Duration `yaml:"within" json:"within,omitempty" jsonschema:"type=string"`
 	// The claims that this step reproduces, in place of the file's.
 	Claims []string `yaml:"claims" json:"claims,omitempty"`
 }

@@ -61,6 +61,7 @@ func (e Expectation) Validate() []error {
 	if e.Path == path.Failed && (e.Hops != nil || e.Relays != nil || e.Carrying != nil || e.Transport != "") {
 		say("path: failed: nothing carries then; expected no hops, relays, carrying or transport")
 	}
+	errs = append(errs, e.checkCarriers()...)
 	errs = append(errs, e.Stream.validate()...)
 	if e.Ordered && len(e.Flows) < 2 {
 		say("ordered: expected at least two flows to be in order")
@@ -72,6 +73,29 @@ func (e Expectation) Validate() []error {
 		}
 		if p.As != "" {
 			names[p.As] = true
+		}
+	}
+	return errs
+}
+
+// checkCarriers returns what can't be of the relays that carry on a path.
+func (e Expectation) checkCarriers() (errs []error) {
+	for _, n := range []struct {
+		name  string
+		value *int
+	}{{"hops", e.Hops}, {"carrying", e.Carrying}} {
+		if n.value == nil || *n.value < 0 {
+			continue
+		}
+		switch e.Path {
+		case path.Relayed:
+			if *n.value == 0 {
+				errs = append(errs, fmt.Errorf("%s: 0: path: relayed has relays that carry; expected at least 1, or no %s", n.name, n.name))
+			}
+		case path.Direct, path.Reversed, path.Punched:
+			if *n.value > 0 {
+				errs = append(errs, fmt.Errorf("%s: %d: no relay carries on path: %s; expected 0, or no %s", n.name, *n.value, e.Path, n.name))
+			}
 		}
 	}
 	return errs
