@@ -357,11 +357,17 @@ func TestLinksIdle(t *testing.T) {
 		d.Hosts = append(d.Hosts, HostDescription{Name: "h" + string(rune('a'+len(d.Hosts))), Link: Link{Up: Shape{Delay: delay, Jitter: delay}}})
 	}
 	build(t, d)
-	used, start := processorTime(t), time.Now()
-	timer := time.NewTimer(500 * time.Millisecond) // what is measured is that nothing happens
-	<-timer.C
-	if share := float64(processorTime(t)-used) / float64(time.Since(start)); share > 0.01 {
-		t.Errorf("20 idle links take %.1f %% of a core, want under 1 %%", 100*share)
+	// The test's process has work of its own at times, such as the collector's, and
+	// links that don't idle have theirs always: the least of several counts.
+	least := 1.0
+	for i := 0; i < 20 && least > 0.01; i++ {
+		used, start := processorTime(t), time.Now()
+		timer := time.NewTimer(250 * time.Millisecond) // what is measured is that nothing happens
+		<-timer.C
+		least = min(least, float64(processorTime(t)-used)/float64(time.Since(start)))
+	}
+	if least > 0.01 {
+		t.Errorf("20 idle links take %.1f %% of a core, want under 1 %%", 100*least)
 	}
 }
 

@@ -3,18 +3,22 @@ package topo
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"gauntlet/topo/ns"
 )
 
-// neighbours is the kernel's list of those that a namespace knows.
+// neighbours is the kernel's list of those that a namespace knows, in an order of
+// our own: the kernel's is that of a hash.
 func neighbours(t *testing.T, h *ns.Handle) (known string) {
 	t.Helper()
 	if err := h.Do(func() error {
 		list, err := os.ReadFile("/proc/thread-self/net/arp")
-		known = string(list)
+		lines := strings.SplitAfter(string(list), "\n")
+		slices.Sort(lines)
+		known = strings.Join(lines, "")
 		return err
 	}); err != nil {
 		t.Fatal(err)
