@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -102,7 +103,11 @@ func TestStartStop(t *testing.T) {
 		t.Run(test.program.Name, func(t *testing.T) {
 			installed(t, test.program)
 			c := config(t, test.b)
+			log := filepath.Join(c.Logs, "box-"+test.program.Name+".log")
 			for range 2 {
+				if err := os.RemoveAll(log); err != nil {
+					t.Fatal(err)
+				}
 				g, err := Start(t.Context(), c)
 				if err != nil {
 					t.Fatal(err)
@@ -110,9 +115,7 @@ func TestStartStop(t *testing.T) {
 				if err := g.Err(); err != nil {
 					t.Error(err)
 				}
-				if log, err := os.ReadFile(filepath.Join(c.Logs, "box-"+test.program.Name+".log")); err != nil || len(log) == 0 {
-					t.Errorf("log of %d bytes, %v", len(log), err)
-				}
+				written(t, log)
 				g.services[0].Kill()
 				if err := g.Err(); err == nil || !strings.Contains(err.Error(), "gateway of box: "+test.program.Name+" died: signal: killed; its last lines:") {
 					t.Errorf("after it was killed: %v", err)
@@ -125,6 +128,24 @@ func TestStartStop(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// written waits until there is something in a log: a program may serve before it
+// writes.
+func written(t *testing.T, log string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("nothing in its log after 10 s")
+		}
 	}
 }
 
