@@ -95,7 +95,11 @@ func TestTCPFiltering(t *testing.T) {
 					continue
 				}
 				before := l.dropped("a", UnsolicitedRule)
-				c, err := l.dial(from.host, outside.String(), 4*pace)
+				limit := 4 * pace // of silence
+				if u == RejectUnsolicited {
+					limit = patience
+				}
+				c, err := l.dial(from.host, outside.String(), limit)
 				if err == nil {
 					c.Close()
 				}

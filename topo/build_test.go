@@ -332,7 +332,7 @@ func TestBuildUndoesItself(t *testing.T) {
 	if _, err := Build(t.Context(), &twice); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "add veth p1") {
 		t.Errorf("build with one port twice: %v, want the step that failed", err)
 	}
-	if after := descriptors(t); after != before {
+	if after := descriptors(t); after > before { // fewer, where a socket of before is only now gone
 		t.Errorf("%d descriptors open after failed builds, %d before", after, before)
 	}
 	astray := *plan

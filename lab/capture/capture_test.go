@@ -209,9 +209,9 @@ func TestRest(t *testing.T) {
 		must(t, err)
 	}()
 	inside, outside := listen(t, l.inner, "10.0.1.2:4000"), listen(t, l.outer, "198.18.1.2:5000")
+	first := time.Now()
 	send(t, inside, netip.AddrPortFrom(outerAddress, 5000), 100)
 	receive(t, outside)
-	first := time.Now()
 
 	const quiet = 200 * time.Millisecond
 	known := make(chan struct{})
@@ -228,7 +228,7 @@ func TestRest(t *testing.T) {
 		}
 	}()
 	must(t, r.Rest(timeout(t), quiet))
-	if took := time.Since(first); took < quiet-50*time.Millisecond {
+	if took := time.Since(first); took < quiet {
 		t.Errorf("rest after %v, though a new flow came less than %v before", took, quiet)
 	}
 	close(stop)
@@ -350,7 +350,7 @@ func TestStartUndoesItself(t *testing.T) {
 	if _, err := Start(timeout(t), config); err == nil || !strings.Contains(err.Error(), "inner/eth9") {
 		t.Errorf("a tap that is not there gives %v", err)
 	}
-	if now := descriptors(t); now != open {
+	if now := descriptors(t); now > open { // fewer, where a socket of before is only now gone
 		t.Errorf("%d descriptors open, %d before", now, open)
 	}
 	config = l.config(t.TempDir())
@@ -358,7 +358,7 @@ func TestStartUndoesItself(t *testing.T) {
 	if _, err := Start(timeout(t), config); err == nil || !strings.Contains(err.Error(), "no counters") {
 		t.Errorf("counters that cannot be read give %v", err)
 	}
-	if now := descriptors(t); now != open {
+	if now := descriptors(t); now > open { // fewer, where a socket of before is only now gone
 		t.Errorf("%d descriptors open, %d before", now, open)
 	}
 }

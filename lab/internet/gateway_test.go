@@ -15,10 +15,10 @@ import (
 	"gauntlet/middlebox"
 )
 
-// connects tries a TCP connection from a host.
-func connects(i *internet.Internet, host string, to netip.AddrPort) error {
+// connects tries a TCP connection from a host, for so long.
+func connects(i *internet.Internet, host string, to netip.AddrPort, limit time.Duration) error {
 	return i.Namespace(host).Do(func() error {
-		d := net.Dialer{Timeout: time.Second}
+		d := net.Dialer{Timeout: limit}
 		c, err := d.Dial("tcp4", to.String())
 		if err != nil {
 			return err
@@ -54,7 +54,11 @@ func TestPrograms(t *testing.T) {
 			at   netip.AddrPort
 			want bool
 		}{{proxy, wantProxy}, {upnp, wantUPnP}} {
-			err := connects(i, "alice", program.at)
+			limit := time.Second // of silence
+			if program.want {
+				limit = 10 * time.Second
+			}
+			err := connects(i, "alice", program.at, limit)
 			if program.want && err != nil || !program.want && err == nil {
 				t.Errorf("%s: port %d of the box: %v, want it open: %v", when, program.at.Port(), err, program.want)
 			}
@@ -88,7 +92,7 @@ func TestPrograms(t *testing.T) {
 	web, _ := middlebox.Preset("http-connect")
 	do(i.Change("home", web, "http-connect"))
 	is("as a proxy", true, false)
-	if err := connects(i, "alice", netip.MustParseAddrPort("198.18.0.1:80")); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
+	if err := connects(i, "alice", netip.MustParseAddrPort("198.18.0.1:80"), time.Second); err == nil || errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("past the proxy: %v, want silence", err)
 	}
 	plain, _ := middlebox.Preset("port-restricted")

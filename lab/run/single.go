@@ -22,7 +22,7 @@ import (
 
 // Time limits of the lab itself. What it drives has the limits of its scenario.
 const (
-	upTimeout    = 15 * time.Second // nodes prepared and in service
+	upTimeout    = 30 * time.Second // nodes prepared and in service
 	restTimeout  = 5 * time.Second  // the overlay at rest before a step
 	restQuiet    = 150 * time.Millisecond
 	syncTimeout  = 5 * time.Second // the capture has caught up

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -123,10 +124,7 @@ func (w *Watch) Close() map[string]error {
 	w.mu.Unlock()
 	doubts := map[string]error{}
 	for _, b := range logs {
-		after, err := middlebox.Counters(b.space)
-		if err == nil {
-			err = b.sync(context.Background())
-		}
+		after, err := b.counted()
 		logged, closed := b.close()
 		if err = errors.Join(err, closed); err != nil {
 			doubts[b.box] = err
@@ -142,6 +140,28 @@ func (w *Watch) Close() map[string]error {
 		}
 	}
 	return doubts
+}
+
+// settling is how often counters are read until they stand still.
+const settling = 10
+
+// counted reads the counters of a box once the log has been read as far as they
+// count: what is dropped in between, such as a late segment, is in one of them alone.
+func (b *watched) counted() (map[string]middlebox.Counter, error) {
+	counters, err := middlebox.Counters(b.space)
+	for range settling {
+		if err == nil {
+			err = b.sync(context.Background())
+		}
+		if err != nil {
+			return nil, err
+		}
+		before := counters
+		if counters, err = middlebox.Counters(b.space); maps.Equal(before, counters) {
+			break
+		}
+	}
+	return counters, err
 }
 
 // sync waits until the logs have been read as far as they are.

@@ -25,7 +25,7 @@ func nec2006() *Profile {
 		ReconnectMax:     5 * time.Second,
 		STUNWait:         300 * time.Millisecond,
 		ProbeTimeout:     400 * time.Millisecond,
-		JoinTimeout:      15 * time.Second,
+		JoinTimeout:      30 * time.Second,
 		JoinRetry:        50 * time.Millisecond,
 		Responsible:      3,
 		ReplayWindow:     2 * time.Minute,

@@ -331,7 +331,7 @@ func TestOpenUndoesItself(t *testing.T) {
 			t.Errorf("%s on an interface that is not there: %v", what, err)
 		}
 	}
-	if now := descriptors(t); now != before {
+	if now := descriptors(t); now > before { // fewer, where a socket of before is only now gone
 		t.Errorf("%d descriptors open, %d before", now, before)
 	}
 }
@@ -354,7 +354,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("closed: counted %d packets, %v, descriptor %d; want 1, none", received, err, r.FD())
 		}
 	}
-	if now := descriptors(t); now != before {
+	if now := descriptors(t); now > before { // fewer, where a socket of before is only now gone
 		t.Errorf("%d descriptors open, %d before", now, before)
 	}
 }
