@@ -147,7 +147,9 @@ func (s *Service) takeGroup(_ context.Context, g *reach.Group) {
 		g.Close()
 		return
 	}
-	c.giveGroup(g)
+	if !c.giveGroup(g) {
+		g.Close()
+	}
 }
 
 // Call calls a user. It returns once both ends are connected, the media path

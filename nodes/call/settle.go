@@ -341,7 +341,9 @@ func (c *Call) seekRelays() {
 		if c.caller {
 			var group *reach.Group
 			if group, err = c.service.reach.Group(ctx, c.record, relaysPurpose, c.id, p.Relays); err == nil {
-				c.giveGroup(group)
+				if !c.giveGroup(group) {
+					group.Close()
+				}
 				return
 			}
 		} else {
@@ -361,13 +363,12 @@ func (c *Call) seekRelays() {
 }
 
 // giveGroup gives the call relays: its first, or more of them. A call that is
-// over takes none.
-func (c *Call) giveGroup(group *reach.Group) {
+// over takes none, and false is returned.
+func (c *Call) giveGroup(group *reach.Group) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.down || c.isOver() || c.group != nil && c.group.Len()+group.Len() > maxRelays {
-		c.tasks.Go(group.Close)
-		return
+		return false
 	}
 	if c.group != nil {
 		c.group.Absorb(group)
@@ -382,4 +383,5 @@ func (c *Call) giveGroup(group *reach.Group) {
 		}
 	}
 	c.stir()
+	return true
 }

@@ -18,6 +18,13 @@ func (c *Call) watch() bool {
 		return false
 	case <-c.signal().Done():
 	}
+	c.mu.Lock()
+	hangingUp := c.hangingUp
+	c.mu.Unlock()
+	if hangingUp { // which is why it is closed, and what ends the call
+		<-c.ended
+		return false
+	}
 	if err := c.recover(); err != nil {
 		c.end(err)
 		return false

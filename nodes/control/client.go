@@ -28,7 +28,8 @@ func (f *Failed) Error() string { return f.Reason }
 
 // Client is the lab's end of the seam to one node.
 type Client struct {
-	rpc *jrpc2.Client
+	rpc     *jrpc2.Client
+	stopped chan struct{} // closed once the cause of rpc's end is known
 
 	mu    sync.Mutex
 	cause error // why the node can no longer be driven
@@ -41,7 +42,7 @@ func NewClient(out io.Reader, in io.WriteCloser, onEvent func(Event)) *Client {
 }
 
 func newClient(messages channel.Channel, onEvent func(Event)) *Client {
-	c := &Client{}
+	c := &Client{stopped: make(chan struct{})}
 	events := 0
 	c.rpc = jrpc2.NewClient(messages, &jrpc2.ClientOptions{
 		OnNotify: func(req *jrpc2.Request) {
@@ -64,6 +65,7 @@ func newClient(messages channel.Channel, onEvent func(Event)) *Client {
 				err = fmt.Errorf("the node's stdout: %w", err)
 			}
 			c.fail(err)
+			close(c.stopped)
 		},
 	})
 	return c
@@ -75,6 +77,13 @@ func (c *Client) fail(err error) {
 	if c.cause == nil {
 		c.cause = err
 	}
+}
+
+// failed is why the node can no longer be driven, nil if that isn't known.
+func (c *Client) failed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
 }
 
 // Call asks the node for a method. The error is ErrNotOffered, a *Failed with
@@ -101,12 +110,18 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 			return &Failed{Reason: coded.Message}
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause != nil && c.rpc.IsStopped() {
-		return c.cause
+	if !c.rpc.IsStopped() {
+		return fmt.Errorf("%s: %w", method, err)
 	}
-	return fmt.Errorf("%s: %w", method, err)
+	if cause := c.failed(); cause != nil {
+		return cause
+	}
+	select { // a call may end before the cause is told
+	case <-c.stopped:
+		return c.failed()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Close closes the node's stdin, which ends it, and waits until its stdout has

@@ -22,7 +22,8 @@ import (
 type found struct {
 	udp   bool
 	list  []membership.Supernode
-	asked []membership.ID // to which datagrams were sent
+	sent  []netip.AddrPort // where datagrams went
+	asked []membership.ID  // whose addresses these are
 	home  *home
 }
 
@@ -68,6 +69,11 @@ func (n *client) findOnce(ctx context.Context, name string) (*found, error) {
 	var err error
 	if f.udp {
 		f.home, f.list, err = n.settleAt(ctx, f.list, name)
+		for _, s := range f.list { // whole now: an answer over UDP has but a part of it
+			if slices.Contains(f.sent, s.Addr) {
+				f.asked = append(f.asked, s.ID)
+			}
+		}
 	} else {
 		n.log.Info("UDP is not answered, gathering supernodes over TCP")
 		f.home, f.list, err = n.gatherOverTCP(ctx, shuffled(known), name)
@@ -93,6 +99,7 @@ func (n *client) askOverUDP(ctx context.Context, f *found, known []membership.Su
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		for _, s := range asked {
+			f.sent = append(f.sent, s.Addr)
 			wg.Go(func() {
 				list, err := n.askList(rctx, s)
 				if err != nil {
@@ -109,11 +116,6 @@ func (n *client) askOverUDP(ctx context.Context, f *found, known []membership.Su
 		cancel()
 		if f.udp {
 			f.list = unique(f.list)
-			for _, s := range f.list { // the IDs of defaults are known now only
-				if slices.ContainsFunc(asked, func(a membership.Supernode) bool { return a.Addr == s.Addr }) {
-					f.asked = append(f.asked, s.ID)
-				}
-			}
 			n.log.Info("supernodes listed over UDP", "count", len(f.list))
 			return
 		}
