@@ -213,8 +213,13 @@ func TestCall(t *testing.T) {
 				if took := time.Since(start); took > 2500*time.Millisecond {
 					t.Errorf("set up in %v", took)
 				}
+				callee := o.callOf("bob", call)
 				time.Sleep(10 * time.Second)
 				end := o.hangup("alice", call, 10*time.Second)
+				<-callee.Over()
+				if past, ok := o.client("bob").held.get().call.Past(callee.ID()); !ok || past.Reason == nil || past.Reason.Error() != "hung up" {
+					t.Errorf("bob's end is over because of %v", past.Reason)
+				}
 				if end.Received < end.Sent-3 {
 					t.Errorf("sent %d, received %d", end.Sent, end.Received)
 				}

@@ -1,6 +1,7 @@
 package role
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -22,6 +23,36 @@ func blockUDP(addr netip.Addr) func(string, netip.AddrPort, netip.AddrPort) bool
 	return func(transport string, from, to netip.AddrPort) bool {
 		return transport != "udp" || from.Addr() != addr && to.Addr() != addr
 	}
+}
+
+// With more supernodes than an answer over UDP lists, those that were asked and
+// aren't in it don't try who gets in: a client's box lets these in.
+func TestLoginWithManySupernodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var names []string
+		for i := range 16 {
+			names = append(names, fmt.Sprintf("c%d", i+1))
+		}
+		o := newOverlayOf(t, "baset2004", 2*maxListed, names...) // it asks four at once
+		defer o.close()
+		var all []netip.Addr
+		for _, name := range names {
+			all = append(all, o.nodes[name].addr)
+		}
+		o.net.SetFilter(portRestricted(all...))
+		for _, name := range names {
+			r, err := o.login(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Middlebox.Filtering != "address-and-port-dependent" {
+				t.Errorf("%s finds the filtering of its box %q", name, r.Middlebox.Filtering)
+			}
+			if reached := o.client(name).current().reached(); reached.udp || reached.tcp {
+				t.Errorf("%s takes itself for reached: %+v", name, reached)
+			}
+		}
+	})
 }
 
 func TestLogin(t *testing.T) {
