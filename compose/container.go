@@ -292,11 +292,35 @@ func (c *Container) abandon() (err error) {
 	return err
 }
 
-// remove takes a container down; one that is gone, or going, is fine.
+// remove takes a container down, and returns once it is gone; one that is gone already
+// is fine.
 func (e *Engine) remove(ctx context.Context, id string) error {
 	err := e.api.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
-	if err == nil || errdefs.IsNotFound(err) || errdefs.IsConflict(err) {
+	if errdefs.IsConflict(err) { // it has just ended, and the engine is at it
+		err = e.removal(ctx, id)
+	}
+	if err == nil || errdefs.IsNotFound(err) {
 		return nil
 	}
 	return e.explain(ctx, "remove container "+id[:12], err)
+}
+
+// removal waits for the end of a container's removal, which has begun.
+func (e *Engine) removal(ctx context.Context, id string) error {
+	limit := e.way.limit()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the engine was not done with that in %v", limit))
+	defer cancel()
+	removed, failed := e.api.ContainerWait(ctx, id, container.WaitConditionRemoved)
+	select {
+	case r := <-removed:
+		if r.Error != nil {
+			return errors.New(r.Error.Message)
+		}
+		return nil
+	case err := <-failed:
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	}
 }

@@ -244,6 +244,20 @@ func TestContainerEnds(t *testing.T) {
 	vanish(t, e)
 }
 
+// One that has just ended, and that the engine is removing itself, is gone after Kill.
+func TestContainerGoneAfterKill(t *testing.T) {
+	e := connect(t)
+	for range 5 {
+		c := start(t, e, nil, "echo")
+		c.Stdin().Close()
+		c.Wait()
+		c.Kill()
+		if names := left(t, e); len(names) > 0 {
+			t.Errorf("%v is left", names)
+		}
+	}
+}
+
 func TestContainerName(t *testing.T) {
 	e := &Engine{run: "run"}
 	valid := regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`) // the engine's
