@@ -14,6 +14,10 @@ import (
 // stopGrace is how long a node may take to end after it was told to.
 const stopGrace = 2 * time.Second
 
+// endGrace is how long after the end of its stdout that of a node may be known: an
+// engine that is busy tells late of a container's.
+const endGrace = 10 * time.Second
+
 // Program is a running program that is driven over its standard streams: a
 // process of this sandbox, or a container.
 type Program interface {
@@ -73,12 +77,15 @@ func (n *Node) Call(ctx context.Context, method string, params, result any) erro
 	if !errors.Is(err, control.ErrClosed) {
 		return err
 	}
-	select { // the end of a process may be known a moment after that of its stdout
+	late := time.NewTimer(endGrace)
+	defer late.Stop()
+	select {
 	case <-n.done:
 		return fmt.Errorf("node %s died: %s", n.Name, n.ended())
-	case <-time.After(stopGrace):
-		return err
+	case <-ctx.Done():
+	case <-late.C:
 	}
+	return err
 }
 
 func (n *Node) ended() string {
