@@ -54,6 +54,22 @@ func look(t *testing.T, temporary string) traces {
 	return traces{names("/sys/class/net"), sockets, names("/run/netns"), shared, names(temporary)}
 }
 
+// beyond is what was not there before.
+func (t traces) beyond(before traces) traces {
+	added := func(now, before []string) (added []string) {
+		for _, name := range now {
+			if !slices.Contains(before, name) {
+				added = append(added, name)
+			}
+		}
+		return added
+	}
+	return traces{
+		added(t.Interfaces, before.Interfaces), added(t.Sockets, before.Sockets), added(t.Named, before.Named),
+		added(t.SharedMemory, before.SharedMemory), added(t.Temporary, before.Temporary),
+	}
+}
+
 // marked returns the processes that have a variable in their environment,
 // which everything that a run starts inherits, but for nodes; those are held
 // by the sandbox's init, which has it.
@@ -73,20 +89,48 @@ func marked(t *testing.T, mark string) []string {
 	return found
 }
 
-// namespaces are those that processes are in and this process is not, by the
-// names that the kernel gives them.
-func namespaces(processes []string) []string {
-	var found []string
+// namespaces are those that processes are in and this process is not: the names
+// that the kernel gives them, each with its file.
+func namespaces(processes []string) map[string]string {
+	found := map[string]string{}
 	for _, kind := range []string{"net", "pid", "user", "mnt", "ipc"} {
 		own, _ := os.Readlink("/proc/self/ns/" + kind)
 		for _, pid := range processes {
-			name, err := os.Readlink("/proc/" + pid + "/ns/" + kind)
-			if err == nil && name != own && !slices.Contains(found, name) {
-				found = append(found, name)
+			file := "/proc/" + pid + "/ns/" + kind
+			if name, err := os.Readlink(file); err == nil && name != own {
+				found[name] = file
 			}
 		}
 	}
 	return found
+}
+
+// holding are namespaces that are held open: of one that is not, the kernel gives the
+// name to the next that anybody makes.
+type holding map[string]*os.File
+
+// hold adds those that are still there.
+func (h holding) hold(namespaces map[string]string) {
+	for name, file := range namespaces {
+		if h[name] != nil {
+			continue
+		}
+		f, err := os.Open(file)
+		if err != nil {
+			continue
+		}
+		if now, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err != nil || now != name {
+			f.Close()
+			continue
+		}
+		h[name] = f
+	}
+}
+
+func (h holding) release() {
+	for _, f := range h {
+		f.Close()
+	}
 }
 
 // everybody is all processes of the machine.
@@ -120,7 +164,8 @@ func TestKill(t *testing.T) {
 	kill := func(t *testing.T, times int, within time.Duration, args func() []string) {
 		t.Helper()
 		mark := fmt.Sprintf("GAUNTLET_TEST_MARK=%s-%d", t.Name(), random.Uint64())
-		var made []string
+		made := holding{}
+		defer made.release()
 		for n := range times {
 			cmd := exec.Command(gauntlet, args()...)
 			cmd.Env = append(os.Environ(), mark, "TMPDIR="+temporary)
@@ -130,7 +175,7 @@ func TestKill(t *testing.T) {
 			timer := time.NewTimer(time.Duration(random.Int64N(int64(within))))
 			<-timer.C // the moment of the kill is what is tested
 			if n%10 == 0 {
-				made = append(made, namespaces(marked(t, mark))...)
+				made.hold(namespaces(marked(t, mark)))
 			}
 			cmd.Process.Kill()
 			cmd.Wait()
@@ -139,12 +184,12 @@ func TestKill(t *testing.T) {
 			if left := marked(t, mark); len(left) > 0 {
 				return "processes " + strings.Join(left, ", ")
 			}
-			for _, name := range namespaces(everybody(t)) {
-				if slices.Contains(made, name) {
+			for name := range namespaces(everybody(t)) {
+				if made[name] != nil {
 					return "namespace " + name
 				}
 			}
-			return cmp.Diff(before, look(t, temporary))
+			return cmp.Diff(traces{}, look(t, temporary).beyond(before))
 		})
 	}
 
