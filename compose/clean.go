@@ -36,8 +36,9 @@ func (e *Engine) Clean(ctx context.Context, run string) (Removed, error) {
 }
 
 // quietTime is how long nothing of a run may have come or gone until it is taken for
-// granted that the engine is making nothing of it any more.
-const quietTime = 2 * time.Second
+// granted that the engine is making nothing of it any more: several times what it takes
+// to make a container, on a machine that is busy.
+const quietTime = 6 * time.Second
 
 // clean is Clean, which goes on for as long as anything has come or gone in the
 // quiet time before.

@@ -345,8 +345,8 @@ func TestWatchdogWaitsForTheEngine(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- w.Close(false) }()
 	begun := time.Now()
-	for n := range 3 { // each in the quiet time after the one before
-		timer := time.NewTimer(quietTime / 2)
+	for n := range 12 { // each in the quiet time after the one before, however slow the engine
+		timer := time.NewTimer(quietTime / 8)
 		<-timer.C // it comes late: that is what is tested
 		if _, err := e.api.ContainerCreate(t.Context(), e.config(Spec{Image: image}), hostConfig(Spec{}), nil, nil, fmt.Sprintf("%s-%d", e.Run(), n)); err != nil {
 			t.Fatal(err)

@@ -110,7 +110,7 @@ func TestContainersEndWithEarlyKill(t *testing.T) {
 	results(t, "--backend", "docker", "--only", "login-blocked") // the image is there
 	known := containersOf(t, api, nil)
 	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
-	for range 10 {
+	for range 6 { // each takes the watchdog's quiet time and more
 		mark := fmt.Sprintf("GAUNTLET_TEST_MARK=%s-%d", t.Name(), random.Uint64())
 		cmd := exec.Command(gauntlet, "run", "--backend", "docker", "--only", "open")
 		cmd.Env = append(cmd.Environ(), mark)
