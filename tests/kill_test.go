@@ -17,7 +17,7 @@ import (
 )
 
 // vanishTimeout is how long the kernel may take to end a killed sandbox.
-const vanishTimeout = 30 * time.Second
+const vanishTimeout = time.Minute
 
 // traces is what a run could leave behind on the machine, outside of its
 // sandbox.
