@@ -34,9 +34,9 @@ type Profile struct {
 	LoginRounds int
 	// LoginPause is the wait between two rounds.
 	LoginPause time.Duration
-	// AnswerTimeout bounds one request over a link or to the login server.
+	// AnswerTimeout bounds one request over a link.
 	AnswerTimeout time.Duration
-	// LoginTimeout bounds the whole login.
+	// LoginTimeout bounds the whole login, half of it the login server's answer.
 	LoginTimeout time.Duration
 
 	// KeepAlive is the interval of the refresh on the TCP link to the

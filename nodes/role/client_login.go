@@ -140,7 +140,8 @@ func (n *client) authenticate(ctx context.Context, p control.LoginParams, found 
 			return nil, nil, err
 		}
 	}
-	actx, cancel := context.WithTimeoutCause(ctx, n.profile.AnswerTimeout, errors.New("the login server doesn't answer"))
+	// Hashing passwords takes a busy server longer than any other answer.
+	actx, cancel := context.WithTimeoutCause(ctx, n.profile.LoginTimeout/2, errors.New("the login server doesn't answer"))
 	defer cancel()
 	cert, err := login.Exchange(actx, nc, n.keys, key, n.peers.roots, who)
 	if err != nil {
