@@ -21,7 +21,7 @@ var reasoned = []string{"nesting", "expiry", "denied", "boxes"}
 // theory expects.
 func TestReasoned(t *testing.T) {
 	t.Parallel()
-	args := []string{"--parallel", "4"}
+	args := []string{"--parallel", "3"}
 	for _, folder := range reasoned {
 		scenarios, err := filepath.Glob(folder + "/*.yaml")
 		if err != nil || len(scenarios) == 0 {
