@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 
 	"github.com/creachadair/jrpc2"
 	"github.com/creachadair/jrpc2/channel"
@@ -110,17 +111,20 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 			return &Failed{Reason: coded.Message}
 		}
 	}
-	if !c.rpc.IsStopped() {
-		return fmt.Errorf("%s: %w", method, err)
+	// A node that has just ended may be written to before its end is read, and a call
+	// may end before the cause is told.
+	err = fmt.Errorf("%s: %w", method, err)
+	if !c.rpc.IsStopped() && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		return err
 	}
 	if cause := c.failed(); cause != nil {
 		return cause
 	}
-	select { // a call may end before the cause is told
+	select {
 	case <-c.stopped:
 		return c.failed()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return err
 	}
 }
 

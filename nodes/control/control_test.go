@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,32 @@ func TestBrokenStdout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// broken is the stdin of a node that has ended.
+type broken struct{ discard }
+
+func (broken) Write([]byte) (int, error) {
+	return 0, &os.PathError{Op: "write", Path: "|1", Err: syscall.EPIPE}
+}
+
+// A node that has ended may be written to before its end is read: what is said is that
+// it ended. Of one that reads no more, and doesn't end, it is what the write says.
+func TestBrokenStdin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		c := NewClient(r, broken{}, nil)
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.Call(ctx, MethodPrepare, nil, nil); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("still there: %v, want the write's error", err)
+		}
+		time.AfterFunc(time.Second, func() { w.Close() })
+		if err := c.Call(t.Context(), MethodPrepare, nil, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("ended: %v, want that it closed its stdout", err)
+		}
+	})
 }
 
 // A node that sends events without end is cut off.
